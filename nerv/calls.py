@@ -1,0 +1,94 @@
+"""`Call`: one attempt of one task, on its way from the scheduler through a pool and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nerv.context import DependencyResults, LogEntry, Port, TaskContext
+from nerv.functions import wants_context
+from nerv.tasks import TaskDef
+
+if TYPE_CHECKING:
+    from nerv.live import Live
+
+
+class Call:
+    """One attempt.
+
+    Attributes:
+        live: the execution it belongs to.
+        number: the task's number there.
+        task: the TaskDef.
+        attempt: 1 for the first.
+        value, error: how it ended; whoever runs the call sets one of them (error None: it returned `value`).
+        cancelled: whether it was told to stop.
+        abandoned: whether the engine has given it up; what it still brings is ignored.
+    """
+
+    __slots__ = ("abandoned", "attempt", "cancelled", "error", "live", "number", "task", "value")
+
+    def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
+        self.live = live
+        self.number = number
+        self.task = task
+        self.attempt = attempt
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.cancelled = False
+        self.abandoned = False
+
+    # ---- what runs it ---------------------------------------------------------------------------------------------
+
+    def prepare(self, port: Port | None = None) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        """The function and its arguments, context included if it wants one (with `port`, else the live one).
+
+        Raises:
+            ResultUnavailableError: an Output in the arguments has no value.
+        """
+        task = self.task
+        args, kwargs = task.bind(self.live.values, self.live.params)
+        fn: Callable[..., Any] = task.fn  # type: ignore[assignment]  # a Workflow refuses tasks without a function
+        if wants_context(fn):
+            args = (self.context(port or self), *args)
+        return fn, args, kwargs
+
+    def context(self, port: Port) -> TaskContext:
+        """What the function is told of this attempt."""
+        live = self.live
+        return TaskContext(
+            execution_id=live.id,
+            workflow_id=live.workflow_id,
+            workflow_name=live.workflow.name,
+            task_id=self.task.id,
+            attempt=self.attempt,
+            params=live.params,
+            results=DependencyResults(tuple(dict.fromkeys(self.task.dependencies + self.task.outputs)), live.values),
+            port=port,
+        )
+
+    def run(self) -> None:
+        """Call the function here and now, in a copy of the starter's contextvars, and set `value` or `error`."""
+        try:
+            fn, args, kwargs = self.prepare()
+            self.value = self.live.contextvars.copy().run(fn, *args, **kwargs)
+        except BaseException as error:  # whatever a task raises is the task's failure, not the worker's
+            self.error = error
+
+    # ---- what its function says while it runs: Call is the Port of tasks in this process ----------------------------
+
+    def is_cancelled(self) -> bool:
+        """Whether it was told to stop."""
+        return self.cancelled
+
+    def report(self, done: float, total: float | None, message: str) -> None:
+        """Publish progress."""
+        self.live.report(self, done, total, message)
+
+    def record(self, entry: LogEntry) -> None:
+        """Keep a log entry."""
+        self.live.logs.append(entry)
+
+    def services(self) -> Any:
+        """The user's services."""
+        return self.live.services

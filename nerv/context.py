@@ -1,0 +1,164 @@
+"""`TaskContext`: what a task's function is told about the attempt that is calling it, if it asks.
+
+The context itself is plain data and a `Port`, its only way out to the engine. In the engine's own process the port
+reads the live execution; in a worker process it speaks through the worker's pipe.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from nerv.errors import TaskCancelledError, UnknownIdError
+
+
+class Port(Protocol):
+    """What a context can ask of the engine while the function runs."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the attempt should stop."""
+
+    def report(self, done: float, total: float | None, message: str) -> None:
+        """Publish the attempt's progress."""
+
+    def record(self, entry: LogEntry) -> None:
+        """Keep a log entry with the execution."""
+
+    def services(self) -> Any:
+        """The user's own services object."""
+
+
+class LogEntry(msgspec.Struct, frozen=True):
+    """One line that a task wrote through `ctx.logger`. `timestamp` is in epoch seconds, `level` a name such as INFO."""
+
+    task_id: str
+    attempt: int
+    level: str
+    message: str
+    timestamp: float
+
+
+class TaskContext(Mapping[str, Any]):
+    """A read-only mapping of the execution's params plus `workflow_id` and `execution_id`.
+
+    Attributes:
+        execution_id, workflow_id, workflow_name, task_id: who is being run.
+        attempt: number of this call, from 1.
+        params: what the execution was given.
+        results: task id -> result of the declared dependencies that are COMPLETED.
+    """
+
+    __slots__ = (
+        "_port", "attempt", "execution_id", "params", "results", "task_id", "workflow_id", "workflow_name",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        execution_id: str,
+        workflow_id: str,
+        workflow_name: str,
+        task_id: str,
+        attempt: int,
+        params: Mapping[str, Any],
+        results: Mapping[str, Any],
+        port: Port,
+    ) -> None:
+        self.execution_id = execution_id
+        self.workflow_id = workflow_id
+        self.workflow_name = workflow_name
+        self.task_id = task_id
+        self.attempt = attempt
+        self.params = params
+        self.results = results
+        self._port = port
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.params:
+            return self.params[name]
+        if name in _OWN:
+            return getattr(self, name)
+        raise UnknownIdError(f"the execution has no param {name!r}; it has {', '.join(self) or 'none'}")
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.params
+        yield from _OWN
+
+    def __len__(self) -> int:
+        return len(self.params) + len(_OWN)
+
+    def __repr__(self) -> str:
+        return f"<TaskContext of {self.task_id!r}, attempt {self.attempt}, in execution {self.execution_id!r}>"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt should stop: the execution was cancelled, or another task failed under fail_fast."""
+        return self._port.is_cancelled()
+
+    def check_cancelled(self) -> None:
+        """Raise `TaskCancelledError` if `cancelled`; a good line for the top of a long loop."""
+        if self.cancelled:
+            raise TaskCancelledError(f"task {self.task_id!r} was told to stop")
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Report how far this attempt is, as a TASK_PROGRESS event."""
+        self._port.report(done, total, message)
+
+    @property
+    def services(self) -> Any:
+        """The object that `run(services=...)` or the manager was given; the very same one."""
+        return self._port.services()
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger whose lines `execution.logs()` keeps; they also go to the logger `nerv.tasks`, by its level."""
+        logger = logging.Logger(f"nerv.tasks.{self.task_id}", logging.DEBUG)
+        logger.addHandler(_Recorder(self.task_id, self.attempt, self._port))
+        logger.propagate = False
+        return logger
+
+
+class DependencyResults(Mapping[str, Any]):
+    """The results of a task's declared dependencies, those that are COMPLETED: a window on the execution's results."""
+
+    __slots__ = ("_ids", "_values")
+
+    def __init__(self, ids: tuple[str, ...], values: Mapping[str, Any]) -> None:
+        self._ids = ids
+        self._values = values
+
+    def __getitem__(self, task_id: str) -> Any:
+        if task_id not in self._ids:
+            raise UnknownIdError(f"{task_id!r} is no declared dependency; declared are {', '.join(self._ids) or 'none'}")
+        return self._values[task_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return (task_id for task_id in self._ids if task_id in self._values)
+
+    def __len__(self) -> int:
+        return sum(task_id in self._values for task_id in self._ids)
+
+
+class _Recorder(logging.Handler):
+    """Hands each line to the port, and to `nerv.tasks` if that logger wants its level."""
+
+    def __init__(self, task_id: str, attempt: int, port: Port) -> None:
+        super().__init__()
+        self._task_id = task_id
+        self._attempt = attempt
+        self._port = port
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.exc_info and record.exc_info[0] is not None:
+            message += "\n" + logging.Formatter().formatException(record.exc_info)
+        self._port.record(LogEntry(self._task_id, self._attempt, record.levelname, message, record.created))
+        parent = logging.getLogger("nerv.tasks")
+        if parent.isEnabledFor(record.levelno):
+            parent.handle(record)
+
+
+_OWN = ("workflow_id", "execution_id")

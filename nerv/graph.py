@@ -1,0 +1,113 @@
+"""A workflow's graph in numbers: what planner and scheduler work on instead of ids and TaskDefs.
+
+Tasks are numbered in definition order, once. In-degrees, dependents and ranks are lists indexed by that number; lists
+of small ints are what makes a million tasks affordable.
+
+A task's **rank** is one integer that says all about its order among ready tasks: priority first (higher sooner), then
+the longer remaining critical path (more tasks in the longest chain behind it), then definition order. Lower starts
+first, and the lowest `NUMBER_BITS` bits are the task's own number, so a heap of ranks is a heap of tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+NUMBER_BITS: Final = 36
+HEIGHT_BITS: Final = 24
+NUMBER_MASK: Final = (1 << NUMBER_BITS) - 1
+_TALLEST: Final = (1 << HEIGHT_BITS) - 1
+
+
+class Graph:
+    """Who depends on whom, in numbers.
+
+    Args:
+        dependencies: for each task the numbers of those that it needs, without repeats.
+        priorities: for each task its priority.
+
+    Attributes:
+        dependents: for each task the numbers of those that need it.
+        order: all task numbers, each after its dependencies; shorter than the graph if it has a cycle.
+        ranks: for each task its rank (see above); only for graphs without a cycle.
+    """
+
+    __slots__ = ("dependencies", "dependents", "order", "ranks")
+
+    def __init__(self, dependencies: Sequence[Sequence[int]], priorities: Iterable[int]) -> None:
+        self.dependencies = dependencies
+        self.dependents: list[list[int]] = [[] for _ in dependencies]
+        for task, needs in enumerate(dependencies):
+            for need in needs:
+                self.dependents[need].append(task)
+        self.order = self._topological()
+        self.ranks = [rank(p, h, i) for i, (p, h) in enumerate(zip(priorities, self._heights(), strict=True))]
+
+    def __len__(self) -> int:
+        return len(self.dependencies)
+
+    def _topological(self) -> list[int]:
+        """Kahn's algorithm (1962), first in first out: by level, within a level by definition order of what freed it."""
+        missing = [len(needs) for needs in self.dependencies]
+        order = [task for task, count in enumerate(missing) if not count]
+        dependents = self.dependents
+        for task in order:
+            for dependent in dependents[task]:
+                count = missing[dependent] = missing[dependent] - 1
+                if not count:
+                    order.append(dependent)
+        return order
+
+    def _heights(self) -> list[int]:
+        """Number of tasks in the longest chain that starts behind each task."""
+        heights = [0] * len(self.dependencies)
+        for task in reversed(self.order):
+            above = heights[task] + 1
+            for need in self.dependencies[task]:
+                if heights[need] < above:
+                    heights[need] = above
+        return heights
+
+    def levels(self) -> list[list[int]]:
+        """Task numbers by level: a task is in the first level after all that it needs; within a level by priority, then
+        definition order."""
+        depth = [0] * len(self.dependencies)
+        widest = -1
+        for task in self.order:
+            needs = self.dependencies[task]
+            if needs:
+                level = depth[task] = 1 + max([depth[need] for need in needs])
+                widest = max(widest, level)
+            elif widest < 0:
+                widest = 0
+        levels: list[list[int]] = [[] for _ in range(widest + 1)]
+        for task, level in enumerate(depth):
+            levels[level].append(task)
+        shift = NUMBER_BITS + HEIGHT_BITS
+        for members in levels:
+            members.sort(key=lambda task: self.ranks[task] >> shift)
+        return levels
+
+    def cycle(self) -> list[int]:
+        """Some ring of tasks, each needed by the one after it; empty if there is none."""
+        stuck = set(range(len(self.dependencies))).difference(self.order)
+        if not stuck:
+            return []
+        seen: dict[int, int] = {}
+        path: list[int] = []
+        task = min(stuck)
+        while task not in seen:
+            seen[task] = len(path)
+            path.append(task)
+            task = min(need for need in self.dependencies[task] if need in stuck)
+        return path[seen[task] :][::-1]
+
+
+def rank(priority: int, height: int, number: int) -> int:
+    """A task's rank (see the module): lower starts first, and `rank & NUMBER_MASK` is the task's number."""
+    return (-priority << (NUMBER_BITS + HEIGHT_BITS)) + ((_TALLEST - min(height, _TALLEST)) << NUMBER_BITS) + number
+
+
+def priority_of(rank: int) -> int:
+    """The priority that a rank was made with."""
+    return -(rank >> (NUMBER_BITS + HEIGHT_BITS))

@@ -1,0 +1,270 @@
+"""`Output` and `Param`: stand-ins for values that only exist while an execution runs, and how they are filled in.
+
+A task's arguments are scanned once, when the TaskDef is made (`scan`). A container that holds no reference stays the
+very object it was; one that does becomes a `Template`, and `fill` builds the real one for each attempt. References
+hide inside exactly list, tuple, dict and namedtuple: anything else is the user's own business and is never opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
+
+from nerv.errors import ResultUnavailableError
+
+T = TypeVar("T")
+
+
+class Missing:
+    """The type of `MISSING`."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing()
+"""Says that there is no value where None would be one."""
+
+
+class Reference:
+    """What `Output` and `Param` share: they stand for a value and can't be used as one."""
+
+    __slots__ = ()
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise TypeError(
+            f"{self!r} stands for a value that doesn't exist yet: it can't be {what}. "
+            "Pass it to a task as an argument; the task's function gets the value."
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        self._refuse("iterated over")
+
+    def __bool__(self) -> bool:
+        self._refuse("tested for truth")
+
+    def __contains__(self, item: object) -> bool:
+        self._refuse("searched")
+
+    def __format__(self, spec: str) -> str:
+        self._refuse("formatted into text")
+
+    def __str__(self) -> str:
+        self._refuse("turned into text (repr() shows the reference itself)")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{self!r} can't be changed")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+
+class Output(Reference, Generic[T]):
+    """The result of another task, and thereby a dependency on it.
+
+    `Output("t")["rows"][0]` and `Output("t").attribute("x")` reach into the result. `default` is used when the task
+    isn't COMPLETED at the moment the reader starts; without one the reader fails.
+    """
+
+    __slots__ = ("default", "path", "task_id")
+
+    task_id: str
+    default: Any
+    path: tuple[tuple[str, Any], ...]
+
+    def __init__(self, task_id: str, default: Any = MISSING) -> None:
+        if not isinstance(task_id, str):
+            raise TypeError(f"Output takes a task's id, a str, not {task_id!r}{_meant(task_id)}")
+        _set(self, "task_id", task_id)
+        _set(self, "default", default)
+        _set(self, "path", ())
+
+    def __getitem__(self, key: Any) -> Output[Any]:
+        return self._reaching(("item", key))
+
+    def attribute(self, name: str) -> Output[Any]:
+        """The attribute `name` of the result."""
+        return self._reaching(("attribute", name))
+
+    def _reaching(self, step: tuple[str, Any]) -> Output[Any]:
+        deeper: Output[Any] = Output(self.task_id, self.default)
+        _set(deeper, "path", (*self.path, step))
+        return deeper
+
+    def __repr__(self) -> str:
+        default = "" if self.default is MISSING else ", default=..."
+        steps = (f"[{key!r}]" if how == "item" else f".attribute({key!r})" for how, key in self.path)
+        return f"Output({self.task_id!r}{default}){''.join(steps)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _output, (self.task_id, self.default, self.path)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class Param(Reference):
+    """One of the params that an execution is given. Without a default it must be given, which is checked at the start."""
+
+    __slots__ = ("default", "name")
+
+    name: str
+    default: Any
+
+    def __init__(self, name: str, default: Any = MISSING) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"Param takes a param's name, a str, not {name!r}")
+        _set(self, "name", name)
+        _set(self, "default", default)
+
+    def __repr__(self) -> str:
+        return f"Param({self.name!r})" if self.default is MISSING else f"Param({self.name!r}, default=...)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Param, (self.name, self.default)
+
+
+_set = object.__setattr__
+
+
+def _output(task_id: str, default: Any, path: tuple[tuple[str, Any], ...]) -> Output[Any]:
+    output: Output[Any] = Output(task_id, default)
+    _set(output, "path", path)
+    return output
+
+
+def _meant(value: object) -> str:
+    own_id = getattr(value, "id", None)
+    return f"; write Output({own_id!r})" if isinstance(own_id, str) else ""
+
+
+class Template:
+    """A container with references in it, to be built anew for each attempt from `parts` by `build`."""
+
+    __slots__ = ("build", "parts")
+
+    def __init__(self, build: Callable[[list[Any]], Any], parts: list[Any]) -> None:
+        self.build = build
+        self.parts = parts
+
+
+class Outputs:
+    """The commonest template, a list of nothing but plain Outputs, kept as the ids alone."""
+
+    __slots__ = ("ids",)
+
+    def __init__(self, ids: tuple[str, ...]) -> None:
+        self.ids = ids
+
+
+class Names:
+    """What a scan found: the ids of outputs (in order), params by name, and what can't be."""
+
+    __slots__ = ("outputs", "params", "problems")
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, None] = {}
+        self.params: dict[str, bool] = {}  # name -> whether some use of it has no default
+        self.problems: list[str] = []
+
+
+Node: TypeAlias = Any
+"""What `fill` reads: a Reference, a Template, an Outputs, or any other object, which stands for itself."""
+
+
+def scan(value: Any, found: Names, around: tuple[int, ...] = ()) -> Node:
+    """Note the references inside `value`, and return what `fill` needs: `value` itself when there are none.
+
+    A container that holds itself is left as it is (the references beside the loop are still found).
+    """
+    kind = type(value)
+    if kind is Output:
+        found.outputs[value.task_id] = None
+        return value
+    if kind in _PLAIN:
+        return value
+    if kind is Param:
+        found.params[value.name] = found.params.get(value.name, False) or value.default is MISSING
+        return value
+    if kind is list or kind is tuple or kind is dict or (isinstance(value, tuple) and hasattr(value, "_fields")):
+        return value if id(value) in around else _scan_container(value, found, (*around, id(value)))
+    if kind is set or kind is frozenset:
+        if any(isinstance(member, Reference) for member in value):
+            found.problems.append("a reference inside a set can't be filled in; use a list")
+    elif getattr(kind, "is_nerv_definition", False):
+        found.problems.append(f"a TaskDef is no value; write Output({value.id!r}) for its result")
+    return value
+
+
+def _scan_container(value: Any, found: Names, around: tuple[int, ...]) -> Node:
+    kind = type(value)
+    if kind is dict:
+        if any(isinstance(key, Reference) for key in value):
+            found.problems.append("a reference can't be a dict key; it can be a value")
+        members = list(value.values())
+    else:
+        members = list(value)
+    parts = [scan(member, found, around) for member in members]
+    if all(part is member and not isinstance(part, Reference) for part, member in zip(parts, members, strict=True)):
+        return value
+    if kind is list:
+        if all(type(part) is Output and not part.path and part.default is MISSING for part in parts):
+            return Outputs(tuple(part.task_id for part in parts))
+        return Template(_as_is, parts)
+    if kind is tuple:
+        return Template(tuple, parts)
+    if kind is dict:
+        keys = list(value)
+        return Template(lambda values: dict(zip(keys, values, strict=True)), parts)
+    return Template(kind._make, parts)
+
+
+def _as_is(values: list[Any]) -> list[Any]:
+    return values
+
+
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def fill(node: Node, values: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+    """The value that `node` stands for.
+
+    Raises:
+        ResultUnavailableError: an Output without a default has no result, or its path doesn't exist in it.
+    """
+    kind = type(node)
+    if kind is Output:
+        return _output_value(node, values)
+    if kind is Outputs:
+        try:
+            return [values[task_id] for task_id in node.ids]
+        except KeyError:
+            return [_output_value(Output(task_id), values) for task_id in node.ids]
+    if kind is Template:
+        return node.build([fill(part, values, params) for part in node.parts])
+    if kind is Param:
+        return params.get(node.name, node.default)
+    return node
+
+
+def _output_value(output: Output[Any], values: Mapping[str, Any]) -> Any:
+    try:
+        value = values[output.task_id]
+    except KeyError:
+        if output.default is not MISSING:
+            return output.default
+        raise ResultUnavailableError(f"{output!r} has no result: task {output.task_id!r} isn't COMPLETED") from None
+    if output.path:
+        for how, key in output.path:
+            try:
+                value = value[key] if how == "item" else getattr(value, key)
+            except Exception as error:
+                raise ResultUnavailableError(
+                    f"{output!r} doesn't exist in the result of task {output.task_id!r}: {type(error).__name__}: {error}"
+                ) from error
+    return value

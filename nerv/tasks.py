@@ -1,0 +1,225 @@
+"""`TaskDef`: one task, as its author wrote it; frozen, checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Final, NoReturn
+
+import msgspec
+from msgspec.structs import force_setattr as _set
+
+from nerv.errors import Problem, WorkflowDefinitionError, near
+from nerv.functions import name_of
+from nerv.references import Names, Node, Output, fill, scan
+from nerv.statuses import TaskPriority
+
+RUN_WHEN: Final = ("all_completed", "all_finished", "any_completed")
+
+
+class TaskMetadata(msgspec.Struct, frozen=True, eq=False):
+    """What people and tools want to remember about a task; the engine doesn't read it."""
+
+    tags: frozenset[str] = frozenset()
+    creator: str | None = None
+    values: Mapping[str, Any] = {}
+
+
+class Scanned(msgspec.Struct, frozen=True, eq=False):
+    """What the references in a task's arguments are.
+
+    `outputs` are the ids of the tasks it reads, `params` the params (True: one use of it has no default), and
+    `args` and `kwargs` what `nerv.references.fill` makes an attempt's arguments from.
+    """
+
+    outputs: tuple[str, ...]
+    params: Mapping[str, bool]
+    args: tuple[Node, ...]
+    kwargs: Mapping[str, Node]
+
+
+class _Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    name: str = ""
+    description: str = ""
+    dependencies: tuple[str, ...] = ()
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = {}
+    priority: int = TaskPriority.MEDIUM
+    pool: str | None = None
+    run_when: str = "all_completed"
+    metadata: TaskMetadata | None = None
+    _scanned: Scanned | None = None  # worked out from args and kwargs when the task is made; never given
+
+
+class TaskDef(_Fields, frozen=True, eq=False):
+    """A task: a function, what it needs, and how it wants to be run.
+
+    Args:
+        id: any string without `[`, `]` and `/`; default: the function's name.
+        fn: any callable. Its first parameter gets the `TaskContext` if it is annotated so, or unannotated and named
+            `ctx` or `context`. None waits for the Workflow, which refuses it.
+        name, description: for people; `name` defaults to the id.
+        dependencies: ids, TaskDefs or Outputs that must finish first (order only; passes no value).
+        args, kwargs: values, and `Output` and `Param` references, also inside list, tuple, dict and namedtuple.
+        priority: a `TaskPriority` or any int; of the ready tasks, higher starts first.
+        pool: None (coroutine functions: "async", others: "thread"), "thread", "process", "async", "inline", or a pool
+            of the `pools` setting.
+        run_when: "all_completed"; "all_finished" (cleanup: also after failures and cancels); "any_completed".
+        metadata: a `TaskMetadata`.
+
+    Raises:
+        WorkflowDefinitionError: a field's value can't be right; it lists every such field.
+    """
+
+    id: str = ""
+    fn: Callable[..., Any] | None = None
+
+    is_nerv_definition: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        if self.id.__class__ is not str or not self.id:
+            _set(self, "id", _own_id(self.id, self.fn, problems))
+        task_id = self.id
+        if "[" in task_id or "]" in task_id or "/" in task_id:
+            problems.append("an id can't hold '[', ']' or '/': those name dynamic tasks")
+        if not self.name:
+            _set(self, "name", task_id)
+        if self.dependencies.__class__ is not tuple or self.dependencies:
+            _set(self, "dependencies", _ids(self.dependencies, problems))
+        if self.args.__class__ is not tuple or self.args or self.kwargs:
+            self._scan_arguments(problems)
+        _check_values(self, problems)
+        if problems:
+            raise WorkflowDefinitionError([Problem(task_id, "task", f"task {task_id!r}: {p}") for p in problems])
+
+    def _scan_arguments(self, problems: list[str]) -> None:
+        args, kwargs = _arguments(self.args, self.kwargs, problems)
+        found = Names()
+        nodes = tuple([scan(value, found) for value in args])
+        named = {key: scan(value, found) for key, value in kwargs.items()} if kwargs else kwargs
+        problems.extend(found.problems)
+        _set(self, "args", args)
+        _set(self, "kwargs", kwargs)
+        if found.outputs or found.params:
+            _set(self, "_scanned", Scanned(tuple(found.outputs), found.params, nodes, named))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Ids of the tasks whose results this one is given."""
+        return () if self._scanned is None else self._scanned.outputs
+
+    @property
+    def params(self) -> Mapping[str, bool]:
+        """Names of the params it reads; True: at least one use has no default."""
+        return {} if self._scanned is None else self._scanned.params
+
+    def bind(self, values: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """The arguments of one attempt, references filled in (`nerv.references.fill` says with which errors)."""
+        scanned = self._scanned
+        if scanned is None:
+            return self.args, self.kwargs
+        kwargs = {key: fill(node, values, params) for key, node in scanned.kwargs.items()} if scanned.kwargs else {}
+        return tuple([fill(node, values, params) for node in scanned.args]), kwargs
+
+    def __repr__(self) -> str:
+        shown = [f"{field}={value!r}" for field in _GIVEN[3:] if (value := getattr(self, field)) and not self._is_default(field)]
+        return f"TaskDef({', '.join([repr(self.id), name_of(self.fn) if self.fn else 'None', *shown])})"
+
+    def _is_default(self, field: str) -> bool:
+        return getattr(self, field) is getattr(_PLAINEST, field)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = f"; for its result write Output({self.id!r})" if name in ("result", "value", "output") else ""
+        raise AttributeError(f"TaskDef {self.id!r} has no attribute {name!r}{hint}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = {name: getattr(self, name) for name in _GIVEN}
+        return _rebuilt, (given,)
+
+
+_GIVEN: Final = (
+    "id", "fn", "name", "description", "dependencies", "args", "kwargs", "priority", "pool", "run_when", "metadata",
+)  # fmt: skip
+
+
+def _rebuilt(fields: dict[str, Any]) -> TaskDef:
+    return TaskDef(**fields)
+
+
+def _own_id(given: object, fn: object, problems: list[str]) -> str:
+    if isinstance(given, str) and given:
+        return str(given)
+    if given != "":
+        problems.append(f"an id is a str, not {given!r}")
+        return repr(given)
+    name = getattr(fn, "__name__", None)
+    if not isinstance(name, str) or name == "<lambda>":
+        problems.append("a lambda, partial or callable object has no name of its own; give the TaskDef an id")
+        return "?"
+    return name
+
+
+def _ids(dependencies: Any, problems: list[str]) -> tuple[str, ...]:
+    if isinstance(dependencies, str):
+        problems.append(f"dependencies takes a list, not one str; write dependencies=[{dependencies!r}]")
+        return ()
+    if isinstance(dependencies, (TaskDef, Output)) or not isinstance(dependencies, Iterable):
+        problems.append(f"dependencies takes a list of ids, TaskDefs or Outputs, not {dependencies!r}")
+        return ()
+    ids: dict[str, None] = {}
+    for dependency in dependencies:
+        if dependency.__class__ is str:
+            ids[dependency] = None
+        elif isinstance(dependency, TaskDef):
+            ids[dependency.id] = None
+        elif isinstance(dependency, Output):
+            ids[dependency.task_id] = None
+        elif isinstance(dependency, str):
+            ids[str(dependency)] = None
+        else:
+            problems.append(f"a dependency is an id, a TaskDef or an Output, not {dependency!r}")
+    return tuple(ids)
+
+
+def _arguments(args: Any, kwargs: Any, problems: list[str]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    if isinstance(args, str):
+        problems.append(f"args takes a tuple, not one str; write args=({args!r},)")
+        args = ()
+    elif isinstance(args, (TaskDef, Output)):
+        problems.append(f"args takes a tuple, not {args!r}; write args=(Output({getattr(args, 'id', '...')!r}),)")
+        args = ()
+    elif args.__class__ is not tuple:
+        if not isinstance(args, (list, tuple)):
+            problems.append(f"args takes a tuple, not {args!r}")
+            args = ()
+        args = tuple(args)
+    if kwargs.__class__ is not dict:
+        if not isinstance(kwargs, Mapping):
+            problems.append(f"kwargs takes a mapping, not {kwargs!r}")
+            kwargs = {}
+        kwargs = dict(kwargs)
+    wrong = [key for key in kwargs if not isinstance(key, str)]
+    if wrong:
+        problems.append(f"kwargs takes names as keys, not {wrong[0]!r}")
+    return args, kwargs
+
+
+def _check_values(task: TaskDef, problems: list[str]) -> None:
+    if task.fn is not None and not callable(task.fn):
+        problems.append(f"fn takes a callable, not {task.fn!r}")
+    priority = task.priority
+    if priority is not TaskPriority.MEDIUM:
+        if not isinstance(priority, int) or isinstance(priority, bool):
+            problems.append(f"priority takes a TaskPriority or an int, not {priority!r}")
+    if task.run_when != "all_completed" and task.run_when not in RUN_WHEN:
+        problems.append(f"run_when takes one of {', '.join(RUN_WHEN)}, not {task.run_when!r}{near(task.run_when, RUN_WHEN)}")
+    if task.pool is not None and (not isinstance(task.pool, str) or not task.pool):
+        problems.append(f"pool takes a pool's name, not {task.pool!r}")
+    if task.metadata is not None and not isinstance(task.metadata, TaskMetadata):
+        problems.append(f"metadata takes a TaskMetadata, not {task.metadata!r}")
+    for field in ("name", "description"):
+        if not isinstance(getattr(task, field), str):
+            problems.append(f"{field} takes a str, not {getattr(task, field)!r}")
+
+
+_PLAINEST: Final = TaskDef("plainest")

@@ -1,0 +1,261 @@
+"""`Workflow`: an immutable graph of tasks, validated once, when it is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nerv import drawing
+from nerv.errors import CycleError, Problem, UnknownIdError, WorkflowDefinitionError, near
+from nerv.functions import innermost, name_of
+from nerv.graph import Graph
+from nerv.plan import ExecutionPlan
+from nerv.references import MISSING, Missing, Names, Output, Param, scan
+from nerv.tasks import TaskDef
+
+if TYPE_CHECKING:
+    import networkx
+
+
+class Workflow:
+    """An immutable, validated graph of tasks.
+
+    Args:
+        name: what executions of it are called.
+        tasks: TaskDefs, in the order in which equals are to start.
+        description: for people.
+        result: what `execution.result` is, with Outputs in it filled in; without one, the single sink's result, or a
+            mapping of the sinks' results.
+
+    Raises:
+        WorkflowDefinitionError: lists every problem: duplicate and unknown ids, self loops, tasks without a function.
+        CycleError: the same, when tasks depend on each other in a ring.
+    """
+
+    def __init__(
+        self, name: str, tasks: Iterable[TaskDef], description: str = "", *, result: Any = MISSING
+    ) -> None:
+        self.__dict__.update(name=name, description=description, _definitions=tuple(tasks), _result=result)
+        problems = _names_problems(name, description) + _kind_problems(self._definitions)
+        if problems:
+            raise WorkflowDefinitionError(problems, f"workflow {name!r} can't run")
+        self.__dict__.update(zip(("_index", "_numbers"), _numbered(self._definitions, problems), strict=True))
+        _result_problems(result, self._index, problems)
+        graph = self.__dict__["_graph"] = Graph(self._numbers, [task.priority for task in self._definitions])
+        if cycle := graph.cycle():
+            ring = [self._definitions[i].id for i in cycle]
+            problems += _ring_problems(ring)
+            raise CycleError(problems, f"workflow {name!r} can't run", ring)
+        if problems:
+            raise WorkflowDefinitionError(problems, f"workflow {name!r} can't run")
+
+    if TYPE_CHECKING:
+        name: str
+        description: str
+        _definitions: tuple[TaskDef, ...]
+        _result: Any
+        _index: dict[str, int]
+        _numbers: list[tuple[int, ...]]
+        _graph: Graph
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"workflow {self.name!r} can't be changed; make a new one")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.name, self._definitions, self.description, self._result)
+
+    @cached_property
+    def tasks(self) -> Mapping[str, TaskDef]:
+        """All tasks by id, in definition order."""
+        return MappingProxyType(dict(zip(self._index, self._definitions, strict=True)))
+
+    @cached_property
+    def graph(self) -> networkx.DiGraph[str]:
+        """The graph as a frozen `networkx.DiGraph` of ids, edges from a dependency to its dependent."""
+        import networkx
+
+        return networkx.freeze(self.plan().to_networkx())
+
+    def plan(self) -> ExecutionPlan:
+        """Levels, critical path and bounds."""
+        return ExecutionPlan(self.name, self._definitions, self._graph)
+
+    def select(self, targets: Sequence[str | TaskDef | Output[Any]]) -> Workflow:
+        """The part of this workflow that the targets need, as a workflow of the same name.
+
+        Raises:
+            UnknownIdError: a target that isn't there, with the nearest ids.
+        """
+        if isinstance(targets, (str, TaskDef, Output)):
+            raise TypeError(f"targets takes a list of ids, not {targets!r}; write targets=[{targets!r}]")
+        ids = [target if isinstance(target, str) else _id_of(target) for target in targets]
+        unknown = [target for target in ids if target not in self._index]
+        if unknown:
+            listed = "; ".join(f"{target!r}{near(target, self._index)}" for target in unknown)
+            raise UnknownIdError(f"workflow {self.name!r} has no task {listed}")
+        wanted = {self._index[target] for target in ids}
+        todo = list(wanted)
+        while todo:
+            more = set(self._numbers[todo.pop()]) - wanted
+            wanted |= more
+            todo += more
+        chosen = [task for i, task in enumerate(self._definitions) if i in wanted]
+        names = Names()
+        scan(self._result, names)
+        whole = all(self._index[output] in wanted for output in names.outputs)
+        return Workflow(self.name, chosen, self.description, result=self._result if whole else MISSING)
+
+    @cached_property
+    def sinks(self) -> tuple[str, ...]:
+        """Ids of the tasks that nothing depends on."""
+        return tuple(task.id for task, after in zip(self._definitions, self._graph.dependents, strict=True) if not after)
+
+    @cached_property
+    def params(self) -> Mapping[str, bool]:
+        """Names of the params that tasks read; True: it must be given (some use of it has no default)."""
+        needed: dict[str, bool] = {}
+        for task in self._definitions:
+            for name, required in task.params.items():
+                needed[name] = needed.get(name, False) or required
+        return MappingProxyType(needed)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the graph's shape, the same in every process: ids, edges, policies, pools, names of callables."""
+        shape = hashlib.sha256()
+        for task, needs in zip(self._definitions, self._numbers, strict=True):
+            edges = sorted(self._definitions[need].id for need in needs)
+            shape.update(repr((task.id, edges, type(task).__name__, int(task.priority), task.run_when, task.pool)).encode())
+            shape.update(name_of(task.fn).encode() if task.fn is not None else b"")
+        return shape.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Workflow):
+            return NotImplemented
+        return self.fingerprint == other.fingerprint and all(
+            innermost(a.fn) is innermost(b.fn) and _same(a.args, b.args) and _same(dict(a.kwargs), dict(b.kwargs))
+            for a, b in zip(self._definitions, other._definitions, strict=True)
+            if a.fn is not None and b.fn is not None
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def to_mermaid(self) -> str:
+        """A Mermaid flowchart."""
+        return drawing.mermaid(self._definitions, self._numbers)
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language."""
+        return drawing.dot(self.name, self._definitions, self._numbers)
+
+    def _repr_svg_(self) -> str:
+        return drawing.svg(self._definitions, self._graph)
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.name!r}: {len(self._definitions)} tasks>"
+
+    def __len__(self) -> int:
+        return len(self._definitions)
+
+
+def _rebuilt(name: str, tasks: tuple[TaskDef, ...], description: str, result: Any) -> Workflow:
+    return Workflow(name, tasks, description, result=result)
+
+
+def _id_of(target: TaskDef | Output[Any]) -> str:
+    return target.task_id if isinstance(target, Output) else target.id
+
+
+def _names_problems(name: object, description: object) -> list[Problem]:
+    problems = []
+    if not isinstance(name, str) or not name:
+        problems.append(Problem(None, "name", f"a workflow's name is a str that isn't empty, not {name!r}"))
+    if not isinstance(description, str):
+        problems.append(Problem(None, "description", f"a workflow's description is a str, not {description!r}"))
+    return problems
+
+
+def _kind_problems(tasks: tuple[TaskDef, ...]) -> list[Problem]:
+    return [
+        Problem(None, "not a task", f"a workflow's tasks are TaskDefs, not {task!r}; write TaskDef(id, function)")
+        for task in tasks
+        if not isinstance(task, TaskDef)
+    ]
+
+
+def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict[str, int], list[tuple[int, ...]]]:
+    """Number the tasks, and turn the ids that each needs into numbers; what can't be goes into `problems`."""
+    ids = [task.id for task in tasks]
+    index = dict(zip(ids, range(len(ids)), strict=True))
+    if len(index) < len(ids):
+        for task, count in Counter(ids).items():
+            if count > 1:
+                problems.append(Problem(task, "duplicate", f"{count} tasks have the id {task!r}; ids are unique"))
+    numbers: list[tuple[int, ...]] = []
+    for number, task in enumerate(tasks):
+        needs = task.dependencies
+        if task._scanned is not None:
+            needs = tuple(dict.fromkeys(needs + task._scanned.outputs))
+        try:
+            found = tuple([index[need] for need in needs])
+        except KeyError:
+            found = tuple([index[need] for need in needs if need in index])
+            for need in needs:
+                if need not in index:
+                    problems.append(
+                        Problem(task.id, "unknown", f"task {task.id!r} depends on {need!r}, which is no task{near(need, index)}")
+                    )
+        if number in found:
+            problems.append(Problem(task.id, "self loop", f"task {task.id!r} depends on itself; remove that dependency"))
+            found = tuple([need for need in found if need != number])
+        if task.fn is None:
+            problems.append(Problem(task.id, "no function", f"task {task.id!r} has no function; give it fn=..."))
+        numbers.append(found)
+    return index, numbers
+
+
+def _result_problems(result: Any, index: Mapping[str, int], problems: list[Problem]) -> None:
+    names = Names()
+    scan(result, names)
+    problems += [Problem(None, "result", f"the workflow's result: {problem}") for problem in names.problems]
+    for output in names.outputs:
+        if output not in index:
+            message = f"the workflow's result needs {output!r}, which is no task{near(output, index)}"
+            problems.append(Problem(None, "result", message))
+
+
+def _ring_problems(ring: list[str]) -> list[Problem]:
+    text = " -> ".join(map(repr, [*ring, ring[0]]))
+    return [
+        Problem(task, "cycle", f"task {task!r} is in a cycle, each needed by the next: {text}; remove one of these dependencies")
+        for task in ring
+    ]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two argument values are alike: references by what they stand for, containers by their members, the
+    user's own values by identity (plain immutable builtins also by value)."""
+    if one is other:
+        return True
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is Output:
+        steps = len(one.path) == len(other.path) and all(
+            a[0] == b[0] and _same(a[1], b[1]) for a, b in zip(one.path, other.path, strict=True)
+        )
+        return bool(one.task_id == other.task_id and steps and _same(one.default, other.default))
+    if kind is Param:
+        return bool(one.name == other.name and _same(one.default, other.default))
+    if kind is dict:
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if kind in (list, tuple) or (isinstance(one, tuple) and hasattr(one, "_fields")):
+        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+    return kind in (str, int, float, bytes, bool, Missing) and bool(one == other)
