@@ -1,0 +1,1 @@
+"""nerv's tests. A package, so that worker processes import what is in it and no installed `tests` hides it."""
