@@ -40,7 +40,8 @@ REASONS = frozenset({"CI runs it"})
 
 EXAMPLES = REPOSITORY / "examples"
 INERT = frozenset({"text", "mermaid", "json", "toml"})
-MARKERS = frozenset({"file", "fresh", "raises", "exits", "not run", "processes"})
+VALUED = frozenset({"file", "raises", "exits", "not run"})
+MARKERS = VALUED | {"fresh", "processes"}
 SECONDS = 120.0
 """What one command or script may take."""
 
@@ -128,12 +129,13 @@ class Runner:
 
     def run_block(self, block: Block) -> None:
         """Do with one block what its language and markers say."""
+        if block.language in INERT and "file" not in block.markers:
+            return
+        check_markers(block)
         if "file" in block.markers:
             self.write_file(block)
-        elif block.language not in INERT:
-            check_markers(block)
-            if "not run" not in block.markers:
-                self.run_code(block)
+        elif "not run" not in block.markers:
+            self.run_code(block)
 
     def write_file(self, block: Block) -> None:
         """Write a block to the file that it names."""
@@ -201,10 +203,12 @@ def check_markers(block: Block) -> None:
     """Refuse markers that nobody would read, and reasons that aren't on the list."""
     if unknown := block.markers.keys() - MARKERS:
         raise block.error(f"has a marker that means nothing: {sorted(unknown)}; known are {sorted(MARKERS)}")
+    if empty := {name for name in block.markers.keys() & VALUED if not block.markers[name]}:
+        raise block.error(f"has a marker that says nothing: {sorted(empty)}")
     reason = block.markers.get("not run")
     if reason is not None and reason not in REASONS:
         raise block.error(f"isn't run because {reason!r}; the only reasons are {sorted(REASONS)}")
-    wrong = {"raises", "fresh"} if block.language != "python" else {"exits"}
+    wrong = {"exits"} if block.language == "python" else {"raises", "fresh"}
     if misplaced := block.markers.keys() & wrong:
         raise block.error(f"can't have the marker {sorted(misplaced)}")
 

@@ -240,7 +240,7 @@ FAILING = {
         true
         ```
         """,
-    "isn't run because ''": """
+    "a marker that says nothing: ['not run']": """
         <!-- not run -->
         ```bash
         true
@@ -250,6 +250,12 @@ FAILING = {
         <!-- raise: KeyError -->
         ```python
         {}[1]
+        ```
+        """,
+    "a marker that says nothing: ['raises']": """
+        <!-- raises -->
+        ```python
+        1
         ```
         """,
     "can't have the marker ['raises']": """
