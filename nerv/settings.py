@@ -1,0 +1,239 @@
+"""`Settings`: how an engine runs. One flat, strict set, checked before anything else happens.
+
+What each setting takes is one table, `_RULES`: name -> what is allowed, in words, and the check that the words
+describe. `settings_from` looks at everything and raises one error that lists all that is wrong.
+
+Cores are those that this process may use (its CPU affinity, as a container or `taskset` set it) where the operating
+system tells, else those that the machine has.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from nerv.errors import ConfigError, near
+
+__all__ = ["PoolSettings", "Settings", "cores", "settings_from", "workers_for"]
+
+BUILT_IN_POOLS: Final = ("thread", "process", "async", "inline")
+RESERVED_NAMES: Final = (*BUILT_IN_POOLS, "auto")
+POOL_KINDS: Final = ("thread", "process", "async")
+SCHEDULINGS: Final = ("ready", "levels")
+FAILURE_POLICIES: Final = ("fail_fast", "continue")
+LONGEST: Final = 1e9  # seconds: some thirty years; operating systems can't wait for much longer
+
+_FACTORS: Final[Mapping[str, Callable[[int], int]]] = {
+    "cpu": lambda cores: cores,
+    "io": lambda cores: 8 * cores,
+    "mixed": lambda cores: 3 * cores,
+    "memory": lambda cores: max(1, cores // 2),
+}
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def workers_for(kind: str, cores: int) -> int:
+    """How many workers suit one kind of work on so many cores.
+
+    "cpu" computes: cores. "io" waits, mostly: 8 x cores. "mixed" does both: 3 x cores. "memory" needs a lot of it:
+    max(1, cores // 2).
+
+    Raises:
+        ConfigError: no such kind of work.
+    """
+    if kind not in _FACTORS:
+        raise ConfigError(f"work is {_listed(_FACTORS)}, not {kind!r}{near(kind, _FACTORS)}")
+    return _FACTORS[kind](cores)
+
+
+def default_workers() -> int:
+    """How many threads there are when nobody says: min(32, cores + 4), as in the standard library's executor."""
+    return min(32, cores() + 4)
+
+
+class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool of the `pools` setting: what its workers are, and how many of them there may be."""
+
+    kind: Literal["thread", "process", "async"]
+    workers: int
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine runs. Make it with `settings_from`, which checks what it is given.
+
+    Attributes:
+        workers: threads.
+        processes: worker processes.
+        max_coroutines: coroutines that run at once.
+        pools: further pools by name.
+        default_pool: the pool of tasks that name none; None: coroutine functions in "async", others in "thread".
+        scheduling: "ready" starts a task as soon as its own dependencies allow; "levels" waits for whole levels.
+        failure_policy: "fail_fast" starts nothing new after a task's final failure; "continue" runs what it can.
+        history_limit: events in the bus's history.
+        keep: finished executions, with their results, held in memory.
+        grace: seconds that cancelled or closing work is given.
+    """
+
+    workers: int = msgspec.field(default_factory=default_workers)
+    processes: int = msgspec.field(default_factory=cores)
+    max_coroutines: int = 1000
+    pools: Mapping[str, PoolSettings] = {}
+    default_pool: str | None = None
+    scheduling: Literal["ready", "levels"] = "ready"
+    failure_policy: Literal["fail_fast", "continue"] = "fail_fast"
+    history_limit: int = 1000
+    keep: int = 1000
+    grace: float = 5.0
+
+
+def settings_from(given: Mapping[str, object]) -> Settings:
+    """The settings that `given` describes; those that it doesn't name have their defaults.
+
+    Raises:
+        ConfigError: lists every unknown name (with the nearest known one), wrong type and senseless value.
+    """
+    problems: list[str] = []
+    good: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in _RULES:
+            problems.append(f"there is no setting {_shown(name)}{near(name, _RULES)}; settings are {', '.join(_RULES)}")
+            continue
+        words, fits = _RULES[name]
+        if fits(value):
+            good[name] = float(value) if name == "grace" else value  # type: ignore[arg-type]
+        else:
+            problems.append(f"{name} takes {words}, not {_shown(value)}{_guess(name, value)}")
+    pools = good.pop("pools", {})
+    known = tuple(dict.fromkeys((*BUILT_IN_POOLS, *(name for name in pools if isinstance(name, str)))))
+    pool = good.get("default_pool")
+    if pool is not None and pool not in known:
+        problems.append(f"default_pool takes a pool's name, {_listed(known)}, not {_shown(pool)}{near(pool, known)}")
+    pools = {name: made for name, pool in pools.items() if (made := _pool(name, pool, problems)) is not None}
+    if problems:
+        raise ConfigError(_message(problems))
+    return _with_pools(Settings(**good), pools)
+
+
+def _with_pools(settings: Settings, described: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The settings with these pools; one without a number of workers gets as many as the built-in pool of its kind."""
+    usual = {"thread": settings.workers, "process": settings.processes, "async": settings.max_coroutines}
+    pools = {}
+    for name, pool in described.items():
+        kind, workers = pool["kind"], pool.get("workers")
+        if isinstance(workers, str):
+            workers = workers_for(workers, cores())
+        pools[name] = PoolSettings(kind=kind, workers=usual[kind] if workers is None else workers)
+    return msgspec.structs.replace(settings, pools=pools)
+
+
+def _pool(name: object, pool: object, problems: list[str]) -> Mapping[str, Any] | None:
+    """What describes one pool, or None after saying all that is wrong with it."""
+    before = len(problems)
+    where = f"pools[{_shown(name)}]"
+    if not isinstance(name, str) or not name:
+        problems.append(f"{where}: a pool's name is a str that isn't empty")
+    elif name in RESERVED_NAMES:
+        problems.append(f"{where}: {_listed(RESERVED_NAMES)} are nerv's own names; give your pool another one")
+    if not isinstance(pool, Mapping):
+        problems.append(f'{where} takes a mapping such as {{"kind": "thread", "workers": 4}}, not {_shown(pool)}')
+        return None
+    for key, value in pool.items():
+        if key not in _POOL_RULES:
+            known = ", ".join(_POOL_RULES)
+            problems.append(f"{where}: a pool has no {_shown(key)}{near(key, _POOL_RULES)}; it takes {known}")
+            continue
+        words, fits = _POOL_RULES[key]
+        if not fits(value):
+            guess = near(value, POOL_KINDS if key == "kind" else _FACTORS) if isinstance(value, str) else ""
+            problems.append(f"{where}: {key} takes {words}, not {_shown(value)}{guess}")
+    if "kind" not in pool:
+        problems.append(f"{where} needs a kind: {_listed(POOL_KINDS)}")
+    return pool if len(problems) == before else None
+
+
+# ---- what is allowed ------------------------------------------------------------------------------------------------
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _from_zero(value: object) -> bool:
+    return _whole(value, 0)
+
+
+def _from_one(value: object) -> bool:
+    return _whole(value, 1)
+
+
+def _seconds(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 <= value <= LONGEST  # NaN isn't: it compares false
+
+
+def _one_of(*names: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and value in names
+
+
+def _workers(value: object) -> bool:
+    return _from_one(value) or (isinstance(value, str) and value in _FACTORS)
+
+
+def _listed(names: Any) -> str:
+    *most, last = (f'"{name}"' for name in names)
+    return f"{', '.join(most)} or {last}"
+
+
+_RULES: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
+    "workers": ("a whole number from 1", _from_one),
+    "processes": ("a whole number from 1", _from_one),
+    "max_coroutines": ("a whole number from 1", _from_one),
+    "pools": ("a mapping of names to pools", lambda value: isinstance(value, Mapping)),
+    "default_pool": ("the name of a pool, or None", lambda value: value is None or isinstance(value, str)),
+    "scheduling": (_listed(SCHEDULINGS), _one_of(*SCHEDULINGS)),
+    "failure_policy": (_listed(FAILURE_POLICIES), _one_of(*FAILURE_POLICIES)),
+    "history_limit": ("a whole number from 0", _from_zero),
+    "keep": ("a whole number from 0", _from_zero),
+    "grace": ("a number of seconds from 0 to a billion", _seconds),
+}
+
+_POOL_RULES: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
+    "kind": (_listed(POOL_KINDS), _one_of(*POOL_KINDS)),
+    "workers": (f"a whole number from 1, or the kind of work: {_listed(_FACTORS)}", _workers),
+}
+
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"scheduling": SCHEDULINGS, "failure_policy": FAILURE_POLICIES}
+
+
+# ---- how it is said -------------------------------------------------------------------------------------------------
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 80
+
+
+def _shown(value: object) -> str:
+    try:
+        return _BRIEF.repr(value)
+    except ValueError:  # Python writes no int of thousands of digits
+        return f"<one {type(value).__name__} too long to show>"
+
+
+def _guess(name: str, value: object) -> str:
+    return near(value, _CHOICES[name]) if name in _CHOICES and isinstance(value, str) else ""
+
+
+def _message(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return problems[0]
+    return "\n".join([f"{len(problems)} settings can't be right:", *(f"  - {problem}" for problem in problems)])
