@@ -24,9 +24,10 @@ class Call:
         value, error: how it ended; whoever runs the call sets one of them (error None: it returned `value`).
         cancelled: whether it was told to stop.
         abandoned: whether the engine has given it up; what it still brings is ignored.
+        claimed: whether it was handed out together with others and hasn't begun, as far as the engine knows.
     """
 
-    __slots__ = ("abandoned", "attempt", "cancelled", "error", "live", "number", "task", "value")
+    __slots__ = ("abandoned", "attempt", "cancelled", "claimed", "error", "live", "number", "task", "value")
 
     def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
         self.live = live
@@ -37,6 +38,7 @@ class Call:
         self.error: BaseException | None = None
         self.cancelled = False
         self.abandoned = False
+        self.claimed = False
 
     # ---- what runs it ---------------------------------------------------------------------------------------------
 

@@ -42,6 +42,10 @@ class EventType(StrEnum):
     HANDLER_ERROR = "HANDLER_ERROR"
 
 
+TERMINAL: Final = (EventType.WORKFLOW_COMPLETED, EventType.WORKFLOW_FAILED, EventType.WORKFLOW_CANCELLED)
+"""The types of an execution's last event: every execution that ends has exactly one."""
+
+
 class Anything:
     """The type of `ANY`: stands for every event type in `subscribe`."""
 

@@ -11,6 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from nerv.events import EventType
+
 T = TypeVar("T")
 
 
@@ -78,3 +80,18 @@ class TaskResult(msgspec.Struct, Generic[T], frozen=True, eq=False):
 
 _FINAL_TASK: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED})
 _FINAL_WORKFLOW: Final = frozenset({WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.CANCELLED})
+
+_PENDING, _RUNNING, _WAITING = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.WAITING
+
+MOVES: Final[dict[EventType, dict[TaskStatus, TaskStatus]]] = {
+    EventType.TASK_STARTED: {_PENDING: _RUNNING, _WAITING: _RUNNING},
+    EventType.TASK_COMPLETED: {_RUNNING: TaskStatus.COMPLETED},
+    EventType.TASK_FAILED: {_RUNNING: TaskStatus.FAILED},
+    EventType.TASK_SKIPPED: {_PENDING: TaskStatus.SKIPPED},
+    EventType.TASK_CANCELLED: {
+        _PENDING: TaskStatus.CANCELLED,
+        _WAITING: TaskStatus.CANCELLED,
+        _RUNNING: TaskStatus.CANCELLED,
+    },
+}
+"""What each event does to a task's status. A pair that isn't here can't happen."""

@@ -15,7 +15,7 @@ from nerv.functions import innermost, name_of
 from nerv.graph import Graph
 from nerv.plan import ExecutionPlan
 from nerv.references import MISSING, Missing, Names, Output, Param, scan
-from nerv.tasks import TaskDef
+from nerv.tasks import RUN_WHEN, TaskDef
 
 if TYPE_CHECKING:
     import networkx
@@ -125,6 +125,25 @@ class Workflow:
                 needed[name] = needed.get(name, False) or required
         return MappingProxyType(needed)
 
+    @property
+    def chosen_result(self) -> Any:
+        """What `result=` was given, or MISSING."""
+        return self._result
+
+    def number_of(self, task_id: str) -> int | None:
+        """A task's number, or None if there is no such task."""
+        return self._index.get(task_id)
+
+    @property
+    def numbers(self) -> Graph:
+        """The graph in numbers, as the scheduler works on it."""
+        return self._graph
+
+    @cached_property
+    def rules(self) -> bytes:
+        """For each task number its `run_when`, as an index into `nerv.tasks.RUN_WHEN`."""
+        return bytes([RUN_WHEN.index(task.run_when) for task in self._definitions])
+
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the graph's shape, the same in every process: ids, edges, policies, pools, names of callables."""
@@ -139,7 +158,7 @@ class Workflow:
         if not isinstance(other, Workflow):
             return NotImplemented
         return self.fingerprint == other.fingerprint and all(
-            innermost(a.fn) is innermost(b.fn) and _same(a.args, b.args) and _same(dict(a.kwargs), dict(b.kwargs))
+            innermost(a.fn) is innermost(b.fn) and same_values(a.args, b.args) and same_values(dict(a.kwargs), dict(b.kwargs))
             for a, b in zip(self._definitions, other._definitions, strict=True)
             if a.fn is not None and b.fn is not None
         )
@@ -239,7 +258,7 @@ def _ring_problems(ring: list[str]) -> list[Problem]:
     ]
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_values(one: Any, other: Any) -> bool:
     """Whether two argument values are alike: references by what they stand for, containers by their members, the
     user's own values by identity (plain immutable builtins also by value)."""
     if one is other:
@@ -249,13 +268,13 @@ def _same(one: Any, other: Any) -> bool:
         return False
     if kind is Output:
         steps = len(one.path) == len(other.path) and all(
-            a[0] == b[0] and _same(a[1], b[1]) for a, b in zip(one.path, other.path, strict=True)
+            a[0] == b[0] and same_values(a[1], b[1]) for a, b in zip(one.path, other.path, strict=True)
         )
-        return bool(one.task_id == other.task_id and steps and _same(one.default, other.default))
+        return bool(one.task_id == other.task_id and steps and same_values(one.default, other.default))
     if kind is Param:
-        return bool(one.name == other.name and _same(one.default, other.default))
+        return bool(one.name == other.name and same_values(one.default, other.default))
     if kind is dict:
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(same_values(one[key], other[key]) for key in one)
     if kind in (list, tuple) or (isinstance(one, tuple) and hasattr(one, "_fields")):
-        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+        return len(one) == len(other) and all(same_values(a, b) for a, b in zip(one, other, strict=True))
     return kind in (str, int, float, bytes, bool, Missing) and bool(one == other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
@@ -13,14 +14,39 @@ Effect: TypeAlias = Callable[[], Any]
 
 
 class Source(Protocol):
-    """Where a pool gets its calls."""
+    """Where a pool gets its calls. `lock` guards everything that engine and pools share."""
+
+    lock: threading.Lock
+
+    def waiting(self, pool: Pool) -> bool:
+        """Whether calls are ready for the pool (may be asked without the lock; then it is only a hint)."""
+
+    def lend(self, pool: Pool) -> None:
+        """A running call of the pool waits for something: its slot is free meanwhile."""
+
+    def reclaim(self, pool: Pool) -> None:
+        """The call that lent its slot goes on: returns when a slot is free, before anything new is given out."""
 
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended (its `value` or `error` is set), and give the best ready call, or None.
 
         One critical section under the engine's lock. If there is nothing for the pool (or it is full or closing), the
         pool's `rested(worker)` is called within it, so that no `call_up` can fall between asking and resting.
+        A `worker` that asks without having finished anything has `arrived`.
         """
+
+    def advance_many(self, pool: Pool, finished: list[Call], worker: Any, most: int) -> list[Call]:
+        """`advance` for several calls at once, at most `most`; how many run at once is the pool's own affair then.
+
+        The first one counts as started. The others are only claimed: the engine records their start when the pool says
+        `begin`, or when they come back finished. Those that come back through `give_back` are ready again.
+        """
+
+    def begin(self, call: Call) -> None:
+        """The function of a claimed call is being called now."""
+
+    def give_back(self, pool: Pool, calls: list[Call]) -> None:
+        """These calls of `advance_many` were never begun."""
 
     def call_later(self, effect: Effect) -> None:
         """Have `effect` run by the present thread as soon as the engine's lock has been released (lock held)."""
@@ -35,6 +61,7 @@ class Pool(Protocol):
 
     name: str
     kind: str
+    counts_running: bool  # whether the engine counts `running` (`advance`), or the pool does by itself (`advance_many`)
     running: int
     limit: int
 
@@ -47,6 +74,9 @@ class Pool(Protocol):
     def call_up(self, ready: int) -> None:
         """Told under the engine's lock that `ready` > 0 calls wait and `running` < `limit`: see that somebody asks for
         them. Must only note things and `call_later` what takes time."""
+
+    def arrived(self, worker: Any) -> None:
+        """Told under the engine's lock that this `worker` asks for its first call since it rested."""
 
     def rested(self, worker: Any) -> None:
         """Told under the engine's lock that `advance` had nothing for this `worker`."""

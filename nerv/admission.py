@@ -1,0 +1,147 @@
+"""Admission: everything that is checked when an execution is started, before anything of it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from nerv.errors import Problem, WorkflowDefinitionError, near
+from nerv.functions import is_coroutine_function
+from nerv.live import Live
+from nerv.pools.base import Pool
+from nerv.pools.inline import InlinePool
+from nerv.scheduler import LevelScheduler, Scheduler
+from nerv.settings import Settings
+from nerv.tasks import TaskDef
+from nerv.workflows import Workflow
+
+BUILT_IN: Final = ("thread", "process", "async", "inline")
+_RESERVED: Final = ("workflow_id", "execution_id")
+
+
+class Admission:
+    """A workflow that may run: which pool each task goes to is settled.
+
+    Attributes:
+        workflow: what runs (of a selection, the part).
+        pools: the pools it uses.
+        queue_of: for each task number the index of its pool in `pools`.
+        inline: its own inline pool, if it needs one.
+    """
+
+    def __init__(self, workflow: Workflow, settings: Settings, pool: Callable[[str], Pool]) -> None:
+        self.workflow = workflow
+        self.pools: list[Pool] = []
+        self.queue_of: list[int] = []
+        self.inline: InlinePool | None = None
+        self._settings = settings
+        self._pool = pool
+        self._queues: dict[str, int] = {}
+
+    def assign(self) -> list[Problem]:
+        """Settle every task's pool; returns what can't be."""
+        problems: list[Problem] = []
+        last: TaskDef | None = None
+        queue = -1
+        for task in self.workflow.tasks.values():
+            if last is not None and task.fn is last.fn and task.pool is last.pool and queue >= 0:
+                if self.pools[queue].kind == "process":
+                    self._object(task, queue, problems)
+            else:
+                queue = self._queue(task, problems)
+                last = task
+            self.queue_of.append(queue)
+        return problems
+
+    def _queue(self, task: TaskDef, problems: list[Problem]) -> int:
+        name = task.pool or self._default(task)
+        if name not in BUILT_IN and name not in self._settings.pools:
+            known = (*BUILT_IN, *self._settings.pools)
+            message = f"task {task.id!r} names the pool {name!r}, which isn't there{near(name, known)}; known: {', '.join(known)}"
+            problems.append(Problem(task.id, "unknown pool", message))
+            return -1
+        if name not in self._queues:
+            self._queues[name] = len(self.pools)
+            self.pools.append(self._made(name))
+        queue = self._queues[name]
+        self._object(task, queue, problems)
+        return queue
+
+    def _made(self, name: str) -> Pool:
+        if name == "inline":
+            self.inline = InlinePool()
+            return self.inline
+        return self._pool(name)
+
+    def _object(self, task: TaskDef, queue: int, problems: list[Problem]) -> None:
+        objection = self.pools[queue].objection(task)
+        if objection is not None:
+            problems.append(Problem(task.id, "pool", f"task {task.id!r} {objection}"))
+
+    def _default(self, task: TaskDef) -> str:
+        chosen = self._settings.default_pool
+        suits_coroutines = chosen is not None and self._kind(chosen) == "async"
+        if task.fn is not None and is_coroutine_function(task.fn):
+            return chosen if suits_coroutines and chosen else "async"
+        return "thread" if chosen is None or suits_coroutines else chosen
+
+    def _kind(self, name: str) -> str:
+        return self._settings.pools[name].kind if name in self._settings.pools else name
+
+    def equip(self, live: Live) -> None:
+        """Give the live execution its pools and its scheduler."""
+        kind = LevelScheduler if self._settings.scheduling == "levels" else Scheduler
+        live.pools = self.pools
+        live.inline = self.inline
+        live.scheduler = kind(
+            self.workflow.numbers,
+            live.log.ids,
+            self.workflow.rules,
+            self.queue_of,
+            len(self.pools),
+            live.log.records,
+            fail_fast=self._settings.failure_policy == "fail_fast",
+        )
+
+
+def admitted(
+    workflow: Workflow,
+    params: Mapping[str, Any],
+    targets: Sequence[str] | None,
+    settings: Settings,
+    pool: Callable[[str], Pool],
+) -> Admission:
+    """Check all that can be checked before anything runs.
+
+    Raises:
+        TypeError: not a Workflow.
+        WorkflowDefinitionError: missing or reserved params, unknown pools, functions or arguments a pool can't run.
+        UnknownIdError: an unknown target.
+    """
+    if not isinstance(workflow, Workflow):
+        hint = "; call it to get one" if getattr(workflow, "is_nerv_workflow", False) else ""
+        raise TypeError(f"{workflow!r} is no Workflow{hint}")
+    if targets is not None:
+        workflow = workflow.select(targets)
+    problems = _param_problems(workflow, params)
+    admission = Admission(workflow, settings, pool)
+    problems += admission.assign()
+    if problems:
+        raise WorkflowDefinitionError(problems, f"workflow {workflow.name!r} can't start")
+    return admission
+
+
+def _param_problems(workflow: Workflow, params: Mapping[str, Any]) -> list[Problem]:
+    problems = [
+        Problem(None, "param", f"the param name {name!r} is reserved; the context has it already; choose another")
+        for name in params
+        if name in _RESERVED
+    ]
+    problems += [
+        Problem(None, "param", f"a param's name is a str, not {name!r}") for name in params if not isinstance(name, str)
+    ]
+    missing = [name for name, required in workflow.params.items() if required and name not in params]
+    if missing:
+        listed = ", ".join(f"{name!r}{near(name, params)}" for name in missing)
+        problems.append(Problem(None, "param", f"workflow {workflow.name!r} needs the params {listed}; pass them to run()"))
+    return problems

@@ -1,0 +1,157 @@
+"""`@task` and `@workflow`: graphs written as ordinary Python functions.
+
+A `Task` is the function itself, with policies. Called anywhere else it runs; called inside a `@workflow` body it adds a
+TaskDef to the workflow that is being recorded, and returns that task's `Output`. What is being recorded is a context
+variable, so a body that raises, or two bodies on two threads, can't get in each other's way.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, overload
+
+from nerv.errors import Problem, WorkflowDefinitionError
+from nerv.functions import is_coroutine_function
+from nerv.references import Output
+from nerv.tasks import TaskDef
+from nerv.workflows import Workflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_recording: ContextVar[Recording | None] = ContextVar("nerv_recording", default=None)
+
+
+class Recording:
+    """The tasks that a `@workflow` body has added so far."""
+
+    def __init__(self) -> None:
+        self.tasks: list[TaskDef] = []
+        self._uses: dict[str, int] = {}
+
+    def add(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], after: Any) -> Output[Any]:
+        """Add a call of `task`; the ids are `parse`, `parse-2`, `parse-3` ..."""
+        base = task.options.get("id") or task.__name__
+        count = self._uses[base] = self._uses.get(base, 0) + 1
+        definition = task.define(id=base if count == 1 else f"{base}-{count}", args=args, kwargs=kwargs, dependencies=after)
+        self.tasks.append(definition)
+        return Output(definition.id)
+
+
+class Task(Generic[P, R]):
+    """A function with policies. Called, it runs the function; inside a `@workflow` body it adds a task instead.
+
+    Attributes:
+        fn: the plain function.
+        options: the TaskDef fields that `@task(...)` was given.
+    """
+
+    is_nerv_task: ClassVar[bool] = True
+
+    def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
+        if not callable(fn):
+            raise TypeError(f"@task takes a function, not {fn!r}; its options are given by keyword: @task(pool='process')")
+        self.fn = fn
+        self.options = options
+        functools.update_wrapper(self, fn)
+        TaskDef(**{"id": "checked", **options, "fn": fn})  # wrong options are found where they are written
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        recording = _recording.get()
+        if recording is None:
+            return self.fn(*args, **kwargs)
+        after = kwargs.pop("after", ())
+        return recording.add(self, args, dict(kwargs), after)  # type: ignore[return-value]  # in a body: an Output
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else Task(self.fn.__get__(instance, owner), self.options)
+
+    def define(self, **fields: Any) -> TaskDef:
+        """A TaskDef of this function: the decorator's options, overridden by `fields` (`id=`, `args=` ...)."""
+        merged = {"id": self.__name__, **self.options, **fields}
+        return TaskDef(fn=self, **merged)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _by_name, (self.fn.__module__, self.fn.__qualname__)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.fn.__module__}.{self.fn.__qualname__}>"
+
+    __name__: str
+
+
+def _by_name(module: str, qualname: str) -> Any:
+    import importlib
+
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a `Task`: `@task`, or `@task(pool="process", priority=3)` with the fields of `TaskDef`.
+
+    Raises:
+        WorkflowDefinitionError: an option's value can't be right.
+        TypeError: an option that TaskDef doesn't have.
+    """
+    if fn is not None:
+        return Task(fn, options)
+    return lambda function: Task(function, options)
+
+
+class WorkflowFactory(Generic[P]):
+    """What `@workflow` makes of a function: called, it runs the body once to record the graph, and returns a Workflow."""
+
+    is_nerv_workflow: ClassVar[bool] = True
+
+    def __init__(self, body: Callable[P, Any], options: dict[str, Any]) -> None:
+        self.body = body
+        self.name: str = options.get("name") or getattr(body, "__name__", "workflow")
+        self.description: str = options.get("description") or (getattr(body, "__doc__", None) or "").strip()
+        functools.update_wrapper(self, body)
+        if is_coroutine_function(body):
+            raise TypeError(f"the body of workflow {self.name!r} is run to record a graph, so it can't be a coroutine function")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Workflow:
+        recording = Recording()
+        token = _recording.set(recording)
+        try:
+            result = self.body(*args, **kwargs)
+        finally:
+            _recording.reset(token)
+        if not recording.tasks:
+            problem = f"the body of workflow {self.name!r} calls no task; decorate what it calls with @task"
+            raise WorkflowDefinitionError([Problem(None, "empty", problem)])
+        if result is None:
+            return Workflow(self.name, recording.tasks, self.description)
+        return Workflow(self.name, recording.tasks, self.description, result=result)
+
+    def __repr__(self) -> str:
+        return f"<@workflow {self.name}: call it to get a Workflow>"
+
+
+@overload
+def workflow(body: Callable[P, Any], /) -> WorkflowFactory[P]: ...
+@overload
+def workflow(*, name: str = ..., description: str = ...) -> Callable[[Callable[P, Any]], WorkflowFactory[P]]: ...
+def workflow(body: Callable[..., Any] | None = None, /, **options: str) -> Any:
+    """Make a function a workflow factory: calling it records the tasks that its body calls, and returns a `Workflow`.
+
+    What the body returns (an Output, or a list, tuple or dict of them) is the execution's `.result`.
+    """
+    unknown = set(options) - {"name", "description"}
+    if unknown:
+        raise TypeError(f"@workflow takes name and description, not {', '.join(sorted(unknown))}")
+    if body is not None:
+        return WorkflowFactory(body, options)
+    return lambda function: WorkflowFactory(function, options)
+
+

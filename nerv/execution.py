@@ -1,0 +1,302 @@
+"""`Execution`: the handle on one run of a workflow: wait for it, steer it, ask it anything."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from nerv import reports
+from nerv.context import LogEntry
+from nerv.errors import ResultUnavailableError, UnknownIdError, near
+from nerv.eventlog import TASK_STARTED, EventLog
+from nerv.events import TERMINAL, Event
+from nerv.live import Live
+from nerv.pools.thread import lending
+from nerv.projector import StateProjector
+from nerv.references import MISSING, Names, fill, scan
+from nerv.scheduler import COMPLETED, STATUSES
+from nerv.statuses import TaskResult, TaskStatus, WorkflowStatus
+from nerv.workflows import Workflow
+
+if TYPE_CHECKING:
+    from pyrsistent import PMap
+
+    from nerv.manager import WorkflowManager
+
+
+class Execution:
+    """One run of a workflow. Everything here may be called from any thread, while it runs and after it has ended."""
+
+    def __init__(self, live: Live, manager: WorkflowManager) -> None:
+        self._live = live
+        self._manager = manager
+        self._projector = manager.state_projector
+        self._released = False
+
+    def __repr__(self) -> str:
+        return f"<Execution {self.id!r} of {self.workflow_name!r}: {self.status.name}>"
+
+    # ---- who it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self._live.id
+
+    @property
+    def workflow(self) -> Workflow:
+        """What it runs; of a run with targets, the selected part."""
+        return self._live.workflow
+
+    @property
+    def workflow_name(self) -> str:
+        """Its workflow's name."""
+        return self._live.workflow.name
+
+    @property
+    def status(self) -> WorkflowStatus:
+        """Where it is now."""
+        return self._live.scheduler.status
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What it was given."""
+        return self._live.params
+
+    @property
+    def log(self) -> EventLog:
+        """Its events, as the engine keeps them."""
+        return self._live.log
+
+    # ---- results ----------------------------------------------------------------------------------------------------
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """Task id -> result, of the tasks that are completed by now. Results are the very objects the tasks returned."""
+        live = self._live
+        if live.ended.is_set():
+            return MappingProxyType(live.values)
+        with live.engine.lock:
+            return MappingProxyType(dict(live.values))
+
+    @property
+    def failures(self) -> Mapping[str, BaseException]:
+        """Task id -> exception, of failed tasks, in time order."""
+        with self._live.engine.lock:
+            return MappingProxyType(dict(self._live.errors))
+
+    @property
+    def result(self) -> Any:
+        """What the `@workflow` body or `Workflow(result=)` says; else the single sink's result; else a mapping of all
+        the sinks' results.
+
+        Raises:
+            ResultUnavailableError: something that it needs isn't COMPLETED.
+        """
+        live, chosen = self._live, self.workflow.chosen_result
+        if chosen is MISSING:
+            sinks = self.workflow.sinks
+            return self[sinks[0]] if len(sinks) == 1 else {sink: self[sink] for sink in sinks}
+        names = Names()
+        node = scan(chosen, names)
+        for needed in names.outputs:
+            self[needed]
+        return fill(node, live.values, live.params)
+
+    def __getitem__(self, task_id: str) -> Any:
+        """A task's result.
+
+        Raises:
+            UnknownIdError: no such task.
+            ResultUnavailableError: it has no result (yet); the message says why.
+            Exception: the task's own error, if it failed.
+        """
+        live = self._live
+        try:
+            return live.values[task_id]
+        except KeyError:
+            pass
+        number = self._number(task_id)
+        with live.engine.lock:
+            status = STATUSES[live.scheduler.state[number]]
+            blamed = live.scheduler.blame.get(number)
+        if status is TaskStatus.COMPLETED:  # it ended between the two looks
+            return live.values[task_id]
+        if status is TaskStatus.FAILED:
+            raise live.errors[task_id]
+        raise ResultUnavailableError(reports.why_no_result(task_id, status, None if blamed is None else live.log.ids[blamed]))
+
+    def task(self, task_id: str) -> TaskResult[Any]:
+        """What became of a task so far."""
+        live = self._live
+        status_map = self.state["tasks"][live.log.ids[self._number(task_id)]]
+        return reports.task_result(task_id, status_map, live.values, live.errors)
+
+    def _number(self, task_id: str) -> int:
+        number = self.workflow.number_of(task_id)
+        if number is None:
+            known = near(task_id, self.workflow.tasks)
+            raise UnknownIdError(f"execution {self.id!r} of {self.workflow_name!r} has no task {task_id!r}{known}")
+        return number
+
+    # ---- waiting and steering ---------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended and plain event handlers have been given every event; doesn't raise when it failed.
+
+        Inside a task the worker's slot is lent out meanwhile. Inline tasks run here, in the thread that waits.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+
+        Returns:
+            Whether it has ended.
+        """
+        live = self._live
+        if not live.ended.is_set():
+            with lending():
+                served = live.inline is not None and live.inline.serve(live.ended.is_set, timeout)
+                if not served and not live.ended.wait(timeout):
+                    return False
+        self._manager.settled(live)
+        return True
+
+    async def wait_async(self) -> None:
+        """`wait` for coroutines: the event loop goes on meanwhile, and inline tasks run in it."""
+        import asyncio
+
+        live = self._live
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        if live.inline is not None:
+            live.inline.serve_loop(loop.call_soon_threadsafe)
+        self._manager.when_settled(live, lambda: loop.call_soon_threadsafe(done.set))
+        await done.wait()
+
+    def cancel(self, reason: str = "") -> bool:
+        """Start nothing more but cleanup, and tell what runs to stop; after `grace` it is given up.
+
+        Returns:
+            False if it had ended or was being cancelled already.
+        """
+        return self._live.engine.cancel(self._live, reason)
+
+    def pause(self) -> bool:
+        """Start nothing more until `resume`; what runs goes on to its end. False: it wasn't RUNNING."""
+        return self._live.engine.pause(self._live)
+
+    def resume(self) -> bool:
+        """Go on after `pause`. False: it wasn't PAUSED."""
+        return self._live.engine.resume(self._live)
+
+    # ---- looking --------------------------------------------------------------------------------------------------
+
+    def events(self, follow: bool = False) -> Events:
+        """Its events in `seq` order, for `for` and `async for`; `follow=True` goes on until it has ended."""
+        return Events(self._live, follow)
+
+    @property
+    def state(self) -> PMap[str, Any]:
+        """The execution's own state map, with every event recorded until now."""
+        return self._projector.execution_state(self.id)
+
+    def at(self, seq: int) -> PMap[str, Any]:
+        """The state map as it was after the event `seq` (0: before the first)."""
+        return self._projector.at(self.id, seq)
+
+    def project(self, name: str) -> Any:
+        """A projection of this execution: `task_status`, `completed_tasks`, `progress` ..., or one of your own."""
+        return self._projector.project(name, execution=self.id)
+
+    def logs(self, task_id: str | None = None) -> list[LogEntry]:
+        """What tasks (or one of them) wrote through `ctx.logger`, in order; the last 10,000 lines are kept."""
+        return [entry for entry in list(self._live.logs) if task_id is None or entry.task_id == task_id]
+
+    @property
+    def sequence(self) -> list[str]:
+        """Task ids in the order in which they started (each attempt once)."""
+        log = self._live.log
+        return [log.ids[record[1]] for record in log.records[:] if record[0] == TASK_STARTED]
+
+    def summary(self) -> str:
+        """A text table: status, figures, the failures, and the slowest tasks."""
+        return reports.summary(self)
+
+    def to_trace(self, path: str) -> None:
+        """Write a trace for Perfetto or chrome://tracing: one track for each slot, one bar for each attempt."""
+        reports.write_trace(self._live.log, path)
+
+    def report(self) -> dict[str, Any]:
+        """Status, times, results and error as one dict, as far as they are known."""
+        return reports.execution_report(self)
+
+    def release(self) -> None:
+        """Told by the manager that it forgets this execution: whoever still holds the handle keeps a state of its own."""
+        if not self._released:
+            self._released = True
+            own = StateProjector()
+            own.attach(self._live.log, workflow_id=self._live.workflow_id, params=self.params)
+            self._projector = own
+
+    @property
+    def completed_count(self) -> int:
+        """How many tasks are COMPLETED."""
+        return self._live.scheduler.counts[COMPLETED]
+
+
+class Events:
+    """The events of an execution, from the first; see `Execution.events`."""
+
+    def __init__(self, live: Live, follow: bool) -> None:
+        self._live = live
+        self._follow = follow
+
+    def __iter__(self) -> Iterator[Event]:
+        log = self._live.log
+        if not self._follow:
+            yield from log.events()
+            return
+        grown = threading.Semaphore(0)
+        self._live.on_change.append(grown.release)
+        try:
+            seq = 0
+            while True:
+                while seq < len(log):
+                    seq += 1
+                    event = log.event(seq)
+                    yield event
+                    if event.type in TERMINAL:
+                        return
+                grown.acquire()
+        finally:
+            self._live.on_change.remove(grown.release)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        import asyncio
+
+        log = self._live.log
+        loop, grown = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(grown.set)
+
+        if self._follow:
+            self._live.on_change.append(wake)
+        try:
+            seq = 0
+            while True:
+                grown.clear()
+                while seq < len(log):
+                    seq += 1
+                    event = log.event(seq)
+                    yield event
+                    if event.type in TERMINAL:
+                        return
+                if not self._follow:
+                    return
+                await grown.wait()
+        finally:
+            if self._follow:
+                self._live.on_change.remove(wake)

@@ -1,0 +1,82 @@
+"""`Live`: one execution while the engine works on it: its scheduler, its results, and who is running what."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from nerv.calls import Call
+from nerv.context import LogEntry
+from nerv.eventlog import EventLog
+from nerv.pools.base import Pool
+from nerv.scheduler import Scheduler
+from nerv.tasks import TaskDef
+from nerv.turns import Lane
+from nerv.workflows import Workflow
+
+if TYPE_CHECKING:
+    from nerv.engine import Engine
+
+LOG_LIMIT = 10_000
+"""Lines of `ctx.logger` kept for an execution; older ones are dropped."""
+
+
+class Live:
+    """Everything the engine holds for one execution. Guarded by the engine's lock, unless said otherwise.
+
+    Attributes:
+        values: task id -> result, of completed tasks.
+        errors: task id -> exception, of failed tasks, in time order.
+        active: task number -> the call that is running.
+        lanes: for each pool that it uses, its ready tasks there.
+        ended: set when the last event has been recorded (without the lock: only ever waited for).
+        on_end: called once it has ended, without the lock.
+        on_change: called after new events, without the lock; only while somebody follows.
+        inline: the pool of its inline tasks, if it has any.
+    """
+
+    __slots__ = (
+        "__weakref__", "active", "contextvars", "ended", "engine", "errors", "id", "inline", "lanes", "log", "logs",
+        "on_change", "on_end", "params", "pools", "scheduler", "services", "tasks", "told", "values", "workflow",
+        "workflow_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        engine: Engine,
+        execution_id: str,
+        workflow: Workflow,
+        workflow_id: str,
+        params: Mapping[str, Any],
+        services: Any,
+        contextvars: Context,
+        epoch: float,
+    ) -> None:
+        self.engine = engine
+        self.id = execution_id
+        self.workflow = workflow
+        self.workflow_id = workflow_id
+        self.tasks: list[TaskDef] = list(workflow.tasks.values())
+        self.params = params
+        self.services = services
+        self.contextvars = contextvars
+        self.values: dict[str, Any] = {}
+        self.errors: dict[str, BaseException] = {}
+        self.logs: deque[LogEntry] = deque(maxlen=LOG_LIMIT)
+        self.active: dict[int, Call] = {}
+        self.told = False  # whether what runs has been told to stop
+        self.ended = threading.Event()
+        self.on_end: list[Callable[[], object]] = []
+        self.on_change: list[Callable[[], object]] = []
+        self.log = EventLog(execution_id, workflow.name, list(workflow.tasks), self.values, epoch)
+        self.scheduler: Scheduler
+        self.pools: list[Pool] = []
+        self.lanes: list[Lane] = []
+        self.inline: Any = None
+
+    def report(self, call: Call, done: float, total: float | None, message: str) -> None:
+        """A running call tells how far it is."""
+        self.engine.report(call, {"done": done, "total": total, "message": message})

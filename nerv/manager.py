@@ -1,0 +1,291 @@
+"""`WorkflowManager`: an engine with its bus, its projector and its pools, for as long as you like."""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from nerv.admission import admitted
+from nerv.bus import EventBus
+from nerv.clock import Clock, SystemClock
+from nerv.drafts import Drafts
+from nerv.engine import Engine
+from nerv.errors import NervError, UnknownIdError, near
+from nerv.events import ANY, TERMINAL, Event, EventType
+from nerv.execution import Execution
+from nerv.live import Live
+from nerv.pools.base import Pool
+from nerv.pools.factory import PoolFactory
+from nerv.projector import StateProjector
+from nerv.settings import Settings, settings_from
+from nerv.statuses import WorkflowStatus
+from nerv.tasks import TaskDef
+from nerv.workflows import Workflow, same_values
+
+
+class WorkflowManager:
+    """Runs many executions, one after another or together, on the same pools. A context manager: leaving it closes it.
+
+    Args:
+        event_bus, state_projector, clock, pool_factory: your own, in place of the ones it would make.
+        services: your own object, seen by tasks as `ctx.services`.
+        **settings: see `nerv.settings.Settings`.
+
+    Raises:
+        ConfigError: an unknown setting, or a value that can't be right.
+    """
+
+    def __init__(
+        self,
+        *,
+        event_bus: EventBus | None = None,
+        state_projector: StateProjector | None = None,
+        clock: Clock | None = None,
+        services: Any = None,
+        pool_factory: PoolFactory | None = None,
+        **settings: Any,
+    ) -> None:
+        self.settings: Settings = settings_from(settings)
+        self.event_bus = EventBus(self.settings.history_limit) if event_bus is None else event_bus
+        self.state_projector = StateProjector() if state_projector is None else state_projector
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self._services = services
+        self._pool_factory = pool_factory or PoolFactory()
+        self._engine = Engine(self.clock, self.event_bus, self.settings.grace)
+        self._pools: dict[str, Pool] = {}
+        self._executions: dict[str, Execution] = {}
+        self._finished: dict[str, None] = {}
+        self._drafts = Drafts()
+        self._lock = threading.Lock()  # guards this object's own tables; taken before the engine's, never inside it
+        self._closing = threading.Lock()
+        self._closed = False
+        self._one_shot = False
+        atexit.register(self.close)
+
+    def __enter__(self) -> WorkflowManager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- executions -------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None = None,
+        *,
+        targets: Sequence[str] | None = None,
+        services: Any = None,
+        on_event: Callable[[Event], Any] | None = None,
+        execution_id: str | None = None,
+    ) -> Execution:
+        """Start an execution and return at once.
+
+        Args:
+            workflow: what to run.
+            params: what tasks see through `Param` and their context.
+            targets: ids to run, with all that they need; default: everything.
+            services: seen by tasks as `ctx.services`, in place of the manager's own.
+            on_event: called with every `Event` of this execution, on the bus's delivery thread.
+            execution_id: its id, of your choice. One that this manager knows already is returned, not started again.
+
+        Raises:
+            WorkflowDefinitionError: a param is missing, or a task can't run in its pool; lists every problem.
+            UnknownIdError: a target that isn't there.
+            NervError: the id belongs to an execution of another workflow or with other params; the manager is closed.
+        """
+        return self._start(workflow, params, targets, services, on_event, execution_id, None)
+
+    def _start(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None,
+        targets: Sequence[str] | None,
+        services: Any,
+        on_event: Callable[[Event], Any] | None,
+        execution_id: str | None,
+        workflow_id: str | None,
+    ) -> Execution:
+        given = MappingProxyType(dict(params or {}))
+        admission = admitted(workflow, given, targets, self.settings, self._pool)
+        with self._lock:
+            if self._closed:
+                raise NervError("this manager is closed; make a new one")
+            if execution_id is not None and execution_id in self._executions:
+                return _joined(self._executions[execution_id], admission.workflow, given)
+            clock = self.clock
+            live = Live(
+                self._engine,
+                execution_id or os.urandom(8).hex(),
+                admission.workflow,
+                workflow_id or admission.workflow.name,
+                given,
+                self._services if services is None else services,
+                contextvars.copy_context(),
+                clock.time() - clock.monotonic(),
+            )
+            admission.equip(live)
+            execution = Execution(live, self)
+            self._executions[live.id] = execution
+        self.event_bus.attach(live.log)
+        self.state_projector.attach(live.log, workflow_id=live.workflow_id, params=given)
+        if on_event is not None:
+            self._hear(live.id, on_event)
+        live.on_end.append(lambda: self._ended(live.id))
+        self._engine.start(live)
+        return execution
+
+    def _hear(self, execution_id: str, on_event: Callable[[Event], Any]) -> None:
+        """Have `on_event` hear every event of an execution, and nothing after the last."""
+        subscribe = self.event_bus.subscribe
+        made = [subscribe(ANY, on_event, execution=execution_id, weak=False)]
+
+        def leave(_: Event) -> None:
+            for subscription in made:
+                subscription.cancel()
+
+        made += [subscribe(last, leave, execution=execution_id, weak=False) for last in TERMINAL]
+
+    def _pool(self, name: str) -> Pool:
+        """The pool of that name, made when first needed."""
+        with self._lock:
+            pool = self._pools.get(name)
+            if pool is None:
+                pool = self._pools[name] = self._pool_factory.make(name, self.settings)
+                self._engine.adopt(pool)
+            return pool
+
+    def _ended(self, execution_id: str) -> None:
+        with self._lock:
+            self._finished[execution_id] = None
+            forgotten = list(self._finished)[: max(0, len(self._finished) - self.settings.keep)]
+            for known in forgotten:
+                del self._finished[known]
+                execution = self._executions.pop(known)
+                execution.release()
+                self.event_bus.detach(execution.log)
+                self.state_projector.detach(known)
+            close = self._one_shot and len(self._finished) == len(self._executions)
+        if close:
+            threading.Thread(target=self.close, name="nerv-closer", daemon=True).start()
+
+    def execution(self, execution_id: str) -> Execution:
+        """The execution of that id; UnknownIdError if this manager doesn't know it (any more)."""
+        try:
+            return self._executions[execution_id]
+        except KeyError:
+            known = list(self._executions)
+            raise UnknownIdError(f"no execution {execution_id!r} is known here{near(execution_id, known)}") from None
+
+    def executions(self, status: WorkflowStatus | None = None) -> list[Execution]:
+        """All known executions, oldest first; with `status`, those that are in it now."""
+        with self._lock:
+            known = list(self._executions.values())
+        return [execution for execution in known if status is None or execution.status is status]
+
+    # ---- drafts -----------------------------------------------------------------------------------------------------
+
+    def create_workflow(self, name: str, description: str = "", tasks: Sequence[TaskDef] | None = None) -> str:
+        """Begin a draft, to which tasks can be added; returns its id. Nothing is validated before it is executed."""
+        workflow_id = self._drafts.create(name, description, self.clock.time())
+        data = {"workflow_id": workflow_id, "name": name}
+        self.event_bus.announce(EventType.WORKFLOW_CREATED, data=data, source=workflow_id)
+        for task in tasks or ():
+            self.add_task(workflow_id, task)
+        return workflow_id
+
+    def add_task(self, workflow_id: str, task: TaskDef) -> str:
+        """Add a task to a draft; returns the task's id. Executions that run already don't see it."""
+        self._drafts.of(workflow_id).add(task)
+        data = {"workflow_id": workflow_id, "task_id": task.id}
+        self.event_bus.announce(EventType.TASK_PENDING, task_id=task.id, data=data, source=workflow_id)
+        return task.id
+
+    def execute_workflow(self, workflow_id: str, context: Mapping[str, Any] | None = None) -> str:
+        """Start an execution of a draft as it is now, in the background; returns the execution's id."""
+        workflow = self._drafts.of(workflow_id).snapshot()
+        execution = self._start(workflow, context, None, None, None, None, workflow_id)
+        self._drafts.of(workflow_id).executions.append(execution.id)
+        return execution.id
+
+    def get_workflow_status(self, workflow_id: str, execution_id: str | None = None) -> dict[str, Any]:
+        """A draft and its latest (or the given) execution as one dict: id, name, status, created_at, task_count; once
+        known also execution_id, started_at, completed_at, duration, task_results and error."""
+        draft = self._drafts.of(workflow_id)
+        report = draft.report()
+        if execution_id is None and not draft.executions:
+            return report
+        execution = self.execution(execution_id or draft.executions[-1])
+        return {**report, **execution.report()}
+
+    def get_task_status(self, task_id: str, execution_id: str | None = None) -> Mapping[str, Any]:
+        """A task's state map (`["status"]` and so on), of the latest or the given execution that holds it."""
+        candidates = [self.execution(execution_id)] if execution_id else reversed(self.executions())
+        for execution in candidates:
+            tasks: Mapping[str, Mapping[str, Any]] = execution.state["tasks"]
+            if task_id in tasks:
+                return tasks[task_id]
+        raise UnknownIdError(f"no execution here has a task {task_id!r}")
+
+    # ---- the end ------------------------------------------------------------------------------------------------------
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Start nothing new and wait until what runs has ended. False: `timeout` seconds were not enough."""
+        return self._engine.drain(timeout)
+
+    def close(self) -> None:
+        """Drain for `grace` seconds, cancel what is left, and end all threads and processes. It never hangs: what
+        doesn't stop within another `grace` is abandoned."""
+        with self._closing:
+            if self._closed:
+                return
+            with self._lock:
+                self._closed = True
+            atexit.unregister(self.close)
+            try:
+                self._engine.stop()
+            finally:
+                for pool in list(self._pools.values()):
+                    pool.close(self.settings.grace)
+                self.event_bus.close(self.settings.grace)
+
+    def settled(self, live: Live) -> None:
+        """Wait until an ended execution is over for everybody: handlers have heard its events, and the manager is closed
+        if it closes itself. Threads of the engine don't wait for themselves."""
+        if threading.current_thread().name.startswith("nerv-"):
+            return
+        self.event_bus.flush(live.log, self.settings.grace)
+        if self._one_shot:
+            self.close()
+
+    def when_settled(self, live: Live, tell: Callable[[], object]) -> None:
+        """Call `tell`, on some thread, once the execution has ended and is settled."""
+
+        def settle() -> None:
+            live.ended.wait()
+            self.event_bus.flush(live.log, self.settings.grace)
+            if self._one_shot:
+                self.close()
+            tell()
+
+        threading.Thread(target=settle, name="nerv-closer", daemon=True).start()
+
+    def close_when_idle(self) -> None:
+        """From now on the manager closes itself when its last execution ends (what `nerv.start` promises)."""
+        self._one_shot = True
+
+
+def _joined(known: Execution, workflow: Workflow, params: Mapping[str, Any]) -> Execution:
+    if known.workflow.name != workflow.name:
+        raise NervError(
+            f"execution {known.id!r} is of workflow {known.workflow.name!r}, not {workflow.name!r}; choose another id"
+        )
+    if not same_values(dict(known.params), dict(params)):
+        raise NervError(f"execution {known.id!r} was started with other params; choose another id, or pass the same ones")
+    return known

@@ -1,0 +1,139 @@
+"""`AsyncPool`: coroutine functions on an event loop: the caller's own (`arun`), or one on a thread of the pool's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from nerv.calls import Call
+from nerv.functions import is_coroutine_function
+from nerv.pools.base import Pool, Source
+from nerv.pools.factory import PoolFactory
+from nerv.settings import Settings
+from nerv.tasks import TaskDef
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class AsyncPool:
+    """At most `workers` coroutines at once.
+
+    Args:
+        name: the pool's name.
+        workers: how many may run at once.
+        loop: the event loop to use; None: one of the pool's own, on a thread that starts with the first call.
+    """
+
+    kind = "async"
+    counts_running = True
+
+    def __init__(self, name: str, workers: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.name = name
+        self.limit = workers
+        self.running = 0
+        self._loop = loop
+        self._thread: threading.Thread | None = None
+        self._tasks: dict[Call, asyncio.Task[None]] = {}  # touched on the loop's thread only
+        self._source: Source
+
+    def bind(self, source: Source) -> None:
+        """Told once where calls come from."""
+        self._source = source
+
+    def objection(self, task: TaskDef) -> str | None:
+        """Only coroutine functions can share a loop."""
+        if task.fn is not None and not is_coroutine_function(task.fn):
+            return f"is a plain function, which would block the event loop of pool {self.name!r}; use pool='thread'"
+        return None
+
+    def call_up(self, ready: int) -> None:
+        """Have the loop look for work."""
+        self._source.call_later(self._summon)
+
+    def arrived(self, worker: object) -> None:
+        """Nothing to note."""
+
+    def rested(self, worker: object) -> None:
+        """The loop has other things to do."""
+
+    def _summon(self) -> None:
+        if self._loop is None:
+            import asyncio
+
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._run_loop, name=f"nerv-{self.name}", daemon=True)
+            self._thread.start()
+        self._loop.call_soon_threadsafe(self._pump)
+
+    def _run_loop(self) -> None:
+        import asyncio
+
+        loop: Any = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            pending = asyncio.all_tasks(loop)
+            for task in pending:
+                task.cancel()
+            if pending:
+                loop.run_until_complete(asyncio.wait(pending, timeout=1))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    def _pump(self, finished: Call | None = None) -> None:
+        while (call := self._source.advance(self, finished)) is not None:
+            finished = None
+            self._begin(call)
+
+    def _begin(self, call: Call) -> None:
+        loop: Any = self._loop
+        self._tasks[call] = loop.create_task(self._perform(call), context=call.live.contextvars.copy())
+
+    async def _perform(self, call: Call) -> None:
+        try:
+            fn, args, kwargs = call.prepare()
+            call.value = await fn(*args, **kwargs)
+        except BaseException as error:  # whatever a task raises is the task's failure, not the loop's
+            call.error = error
+        del self._tasks[call]
+        self._pump(call)
+
+    def tell_cancelled(self, calls: Iterable[Call]) -> None:
+        """Its task asks `ctx.cancelled`."""
+
+    def abandon(self, calls: Iterable[Call]) -> None:
+        """Cancel the coroutines, as asyncio does it."""
+        given_up = list(calls)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._cancel, given_up)
+
+    def _cancel(self, calls: list[Call]) -> None:
+        for call in calls:
+            task = self._tasks.get(call)
+            if task is not None:
+                task.cancel()
+
+    def close(self, patience: float) -> None:
+        """End the pool's own loop; the caller's is left alone."""
+        if self._thread is None or self._loop is None:
+            return
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread is not threading.current_thread():
+            self._thread.join(patience)
+
+
+class LoopFactory(PoolFactory):
+    """Makes the usual pools, but has coroutines run in a loop that is already there (`arun`)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def make(self, name: str, settings: Settings) -> Pool:
+        """The pool `async` on the given loop, the others as usual."""
+        if name == "async":
+            return AsyncPool(name, settings.max_coroutines, self._loop)
+        return super().make(name, settings)

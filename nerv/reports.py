@@ -1,0 +1,133 @@
+"""What an execution says of itself: task results, the summary table, the trace file. Pure reading of its log."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from nerv.errors import described
+from nerv.eventlog import CODES, TASK_STARTED, EventLog
+from nerv.events import EventType
+from nerv.statuses import TaskResult, TaskStatus
+
+if TYPE_CHECKING:
+    from nerv.execution import Execution
+
+_ENDS = (EventType.TASK_COMPLETED, EventType.TASK_FAILED, EventType.TASK_CANCELLED)
+
+
+def why_no_result(task_id: str, status: TaskStatus, blamed: str | None) -> str:
+    """Why a task that didn't fail has no result."""
+    if status is TaskStatus.SKIPPED:
+        return f"task {task_id!r} has no result: it was skipped because of {blamed!r}"
+    if status is TaskStatus.CANCELLED:
+        return f"task {task_id!r} has no result: it was cancelled"
+    return f"task {task_id!r} has no result yet: it is {status.name}; wait() for the execution first"
+
+
+def task_result(
+    task_id: str, state: Mapping[str, Any], values: Mapping[str, Any], errors: Mapping[str, BaseException]
+) -> TaskResult[Any]:
+    """A task's result record, from its state map and what the engine holds."""
+    started, ended = state["started_at"], state["completed_at"]
+    return TaskResult(
+        task_id=task_id,
+        status=state["status"],
+        result=values.get(task_id),
+        error=errors.get(task_id),
+        execution_time=ended - started if started is not None and ended is not None else 0.0,
+        attempts=state["attempts"],
+        started_at=started,
+        completed_at=ended,
+        skipped_because=state["skipped_because"],
+    )
+
+
+def execution_report(execution: Execution) -> dict[str, Any]:
+    """Status, times, results and error, as far as they are known."""
+    state = execution.state
+    report: dict[str, Any] = {
+        "execution_id": execution.id,
+        "status": execution.status,
+        "task_count": len(execution.workflow),
+        "started_at": state["started_at"],
+    }
+    if state["completed_at"] is not None:
+        report["completed_at"] = state["completed_at"]
+        report["duration"] = state["completed_at"] - state["started_at"]
+        report["task_results"] = {task: execution.task(task) for task in execution.workflow.tasks}
+    failures = execution.failures
+    if failures:
+        report["error"] = next(iter(failures.values()))
+    return report
+
+
+def summary(execution: Execution, slowest: int = 5) -> str:
+    """The table that `nerv run` ends with."""
+    state = execution.state
+    tasks = state["tasks"]
+    counts = Counter(entry["status"] for entry in tasks.values())
+    listed = ", ".join(f"{counts[status]} {status.name.lower()}" for status in TaskStatus if counts[status])
+    seconds = _seconds(state)
+    lines = [
+        f"{execution.workflow_name}  {execution.status.name}  {seconds:.3f} s  ({execution.id})",
+        f"  {len(tasks)} tasks: {listed or 'none'}",
+    ]
+    failures = execution.failures
+    if failures:
+        lines.append("  failed:")
+        lines += [f"    {task}  {_one_line(described(error))}" for task, error in failures.items()]
+    timed = [
+        (entry["completed_at"] - entry["started_at"], task)
+        for task, entry in tasks.items()
+        if entry["started_at"] is not None and entry["completed_at"] is not None
+    ]
+    if timed:
+        lines.append("  slowest:")
+        lines += [f"    {took:9.3f} s  {task}" for took, task in sorted(timed, reverse=True)[:slowest]]
+    return "\n".join(lines)
+
+
+def _seconds(state: Mapping[str, Any]) -> float:
+    if state["started_at"] is None or state["completed_at"] is None:
+        return 0.0
+    return float(state["completed_at"] - state["started_at"])
+
+
+def _one_line(text: str, width: int = 100) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def write_trace(log: EventLog, path: str) -> None:
+    """Write the attempts as complete events ("ph": "X", times in microseconds) of the Chrome trace format.
+
+    The log doesn't say which thread ran what; each attempt is put on the lowest track that is free, so the number of
+    tracks is the greatest number of attempts that ran together.
+    """
+    begun: dict[int, tuple[float, int]] = {}
+    free: list[int] = []
+    tracks = 0
+    bars: list[dict[str, Any]] = []
+    records = log.records[:]
+    start = records[0][2] if records else 0.0
+    for code, task, at, attempt, _ in records:
+        if code == TASK_STARTED:
+            if not free:
+                tracks += 1
+                heappush(free, tracks)
+            begun[task] = (at, heappop(free))
+        elif CODES[code] in _ENDS and task in begun:
+            since, track = begun.pop(task)
+            heappush(free, track)
+            bars.append(_bar(log.ids[task], since - start, at - since, track, attempt, CODES[code].name))
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"traceEvents": bars, "displayTimeUnit": "ms", "otherData": {"execution": log.execution_id}}, file)
+
+
+def _bar(task: str, since: float, took: float, track: int, attempt: int, outcome: str) -> dict[str, Any]:
+    args = {"attempt": attempt, "outcome": outcome}
+    return {"name": task, "ph": "X", "ts": since * 1e6, "dur": took * 1e6, "pid": 1, "tid": track, "args": args}
