@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from nerv.errors import Problem, WorkflowDefinitionError, near
-from nerv.functions import is_coroutine_function
+from nerv.functions import is_coroutine_function, wants_context
 from nerv.live import Live
 from nerv.pools.base import Pool
 from nerv.pools.inline import InlinePool
@@ -26,6 +26,7 @@ class Admission:
         workflow: what runs (of a selection, the part).
         pools: the pools it uses.
         queue_of: for each task number the index of its pool in `pools`.
+        wants_context: for each task number whether its function wants the context.
         inline: its own inline pool, if it needs one.
     """
 
@@ -33,6 +34,7 @@ class Admission:
         self.workflow = workflow
         self.pools: list[Pool] = []
         self.queue_of: list[int] = []
+        self.wants_context: list[bool] = []
         self.inline: InlinePool | None = None
         self._settings = settings
         self._pool = pool
@@ -42,15 +44,17 @@ class Admission:
         """Settle every task's pool; returns what can't be."""
         problems: list[Problem] = []
         last: TaskDef | None = None
-        queue = -1
+        queue, wants = -1, False
         for task in self.workflow.tasks.values():
             if last is not None and task.fn is last.fn and task.pool is last.pool and queue >= 0:
                 if self.pools[queue].kind == "process":
                     self._object(task, queue, problems)
             else:
                 queue = self._queue(task, problems)
+                wants = task.fn is not None and wants_context(task.fn)
                 last = task
             self.queue_of.append(queue)
+            self.wants_context.append(wants)
         return problems
 
     def _queue(self, task: TaskDef, problems: list[Problem]) -> int:
@@ -93,6 +97,7 @@ class Admission:
         kind = LevelScheduler if self._settings.scheduling == "levels" else Scheduler
         live.pools = self.pools
         live.inline = self.inline
+        live.wants_context = self.wants_context
         live.scheduler = kind(
             self.workflow.numbers,
             live.log.ids,

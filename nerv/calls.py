@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nerv.context import DependencyResults, LogEntry, Port, TaskContext
-from nerv.functions import wants_context
+from nerv.errors import ResultUnavailableError
 from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
@@ -27,18 +27,17 @@ class Call:
         claimed: whether it was handed out together with others and hasn't begun, as far as the engine knows.
     """
 
-    __slots__ = ("abandoned", "attempt", "cancelled", "claimed", "error", "live", "number", "task", "value")
+    value: Any = None
+    error: BaseException | None = None
+    cancelled = False
+    abandoned = False
+    claimed = False
 
     def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
         self.live = live
         self.number = number
         self.task = task
         self.attempt = attempt
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.cancelled = False
-        self.abandoned = False
-        self.claimed = False
 
     # ---- what runs it ---------------------------------------------------------------------------------------------
 
@@ -48,12 +47,14 @@ class Call:
         Raises:
             ResultUnavailableError: an Output in the arguments has no value.
         """
-        task = self.task
-        args, kwargs = task.bind(self.live.values, self.live.params)
-        fn: Callable[..., Any] = task.fn  # type: ignore[assignment]  # a Workflow refuses tasks without a function
-        if wants_context(fn):
+        task, live = self.task, self.live
+        try:
+            args, kwargs = task.bind(live.values, live.params)
+        except ResultUnavailableError as error:
+            raise ResultUnavailableError(f"task {task.id!r} can't start: {error}") from error
+        if live.wants_context[self.number]:
             args = (self.context(port or self), *args)
-        return fn, args, kwargs
+        return task.fn, args, kwargs  # type: ignore[return-value]  # a Workflow refuses tasks without a function
 
     def context(self, port: Port) -> TaskContext:
         """What the function is told of this attempt."""

@@ -68,7 +68,7 @@ class Engine:
                 if finished.abandoned:
                     return None
                 pool.running -= 1
-                self._settle(finished, now)
+                self._settle(finished, now, pool)
             elif worker is not None:
                 pool.arrived(worker)
             call = self._take(pool, now)
@@ -153,25 +153,30 @@ class Engine:
     def _take(self, pool: Pool, now: float) -> Call | None:
         if self._returning:
             self._return_slots(pool)
-        turns = self._turns[pool]
-        while pool.running < pool.limit and not self.draining:
-            lane = turns.first()
+        turns = self._turns.get(pool)  # an inline pool goes with its execution
+        while turns is not None and pool.running < pool.limit and not self.draining:
+            lane = turns.only or turns.first()
             if lane is None:
                 return None
             live = lane.live
-            number = live.scheduler.take(lane.queue, now)
+            scheduler = live.scheduler
+            number = scheduler.take(lane.queue, now)
             if number < 0:
                 turns.drop(lane)
                 continue
-            call = live.active[number] = Call(live, number, live.tasks[number], live.scheduler.attempts[number])
-            turns.served(lane)
+            call = live.active[number] = Call(live, number, live.tasks[number], scheduler.attempts[number])
+            if lane is not turns.only or not lane.ready:
+                turns.served(lane)
             pool.running += 1
-            self._tell(live)
-            self._call_up(pool, turns)
+            if self.bus.active or live.on_change:
+                self._tell(live)
+            if not pool.attended and turns:
+                self._call_up(pool, turns)
             return call
         return None
 
     def _call_up(self, pool: Pool, turns: Turns) -> None:
+        """See that somebody comes for what is ready, as far as the pool has room."""
         if turns and pool.running < pool.limit and not self.draining:
             pool.call_up(turns.ready())
 
@@ -183,8 +188,8 @@ class Engine:
         if not lenders:
             self._returning.pop(pool, None)
 
-    def _settle(self, call: Call, now: float) -> None:
-        """The end of a call."""
+    def _settle(self, call: Call, now: float, asking: Pool | None = None) -> None:
+        """The end of a call. `asking` is the pool that will ask for the next one right away."""
         live = call.live
         scheduler = live.scheduler
         number = call.number
@@ -202,7 +207,7 @@ class Engine:
             scheduler.failed(number, now, error)
             if scheduler.stopping:
                 self._stop_running(live)
-        self._moved(live)
+        self._moved(live, asking)
 
     def _begin(self, call: Call, now: float) -> None:
         if call.claimed:
@@ -210,22 +215,19 @@ class Engine:
             call.live.scheduler.started(call.number, now)
             self._tell(call.live)
 
-    def _moved(self, live: Live) -> None:
+    def _moved(self, live: Live, asking: Pool | None = None) -> None:
         """After the scheduler was told something: lanes with ready tasks get in line, listeners are told, ends end."""
         for lane in live.lanes:
-            if lane.ready and not lane.turn:
-                self._line_up(lane)
-        self._tell(live)
+            if lane.ready and lane is not lane.turns.only:
+                lane.turns.add(lane)
+                if lane.pool is not asking:
+                    self._call_up(lane.pool, lane.turns)
+        if self.bus.active or live.on_change:
+            self._tell(live)
         if not live.scheduler.unfinished:
             self._end(live)
         if self.draining:
             self._quiet.notify_all()
-
-    def _line_up(self, lane: Lane) -> None:
-        pool = lane.live.pools[lane.queue]
-        turns = self._turns[pool]
-        turns.add(lane)
-        self._call_up(pool, turns)
 
     def _tell(self, live: Live) -> None:
         log = live.log
@@ -268,7 +270,10 @@ class Engine:
             self.lives[live.id] = live
             data = {"workflow_id": live.workflow_id, "execution_id": live.id}
             live.scheduler.start(self._now(), data)
-            live.lanes = [Lane(live, queue, ready) for queue, ready in enumerate(live.scheduler.ready)]
+            live.lanes = [
+                Lane(live, queue, ready, pool, self._turns[pool])
+                for queue, (ready, pool) in enumerate(zip(live.scheduler.ready, live.pools, strict=True))
+            ]
             self._moved(live)
 
     def pause(self, live: Live) -> bool:

@@ -237,7 +237,7 @@ class Execution:
         if not self._released:
             self._released = True
             own = StateProjector()
-            own.attach(self._live.log, workflow_id=self._live.workflow_id, params=self.params)
+            own.attach(self._live.log, workflow_id=self._live.workflow_id)
             self._projector = own
 
     @property

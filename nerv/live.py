@@ -35,12 +35,13 @@ class Live:
         ended: set when the last event has been recorded (without the lock: only ever waited for).
         on_end: called once it has ended, without the lock.
         on_change: called after new events, without the lock; only while somebody follows.
+        wants_context: for each task whether its function wants the context.
         inline: the pool of its inline tasks, if it has any.
     """
 
     __slots__ = (
         "__weakref__", "active", "contextvars", "ended", "engine", "errors", "id", "inline", "lanes", "log", "logs",
-        "on_change", "on_end", "params", "pools", "scheduler", "services", "tasks", "told", "values", "workflow",
+        "on_change", "on_end", "params", "pools", "scheduler", "services", "tasks", "values", "wants_context", "workflow",
         "workflow_id",
     )  # fmt: skip
 
@@ -67,12 +68,12 @@ class Live:
         self.errors: dict[str, BaseException] = {}
         self.logs: deque[LogEntry] = deque(maxlen=LOG_LIMIT)
         self.active: dict[int, Call] = {}
-        self.told = False  # whether what runs has been told to stop
         self.ended = threading.Event()
         self.on_end: list[Callable[[], object]] = []
         self.on_change: list[Callable[[], object]] = []
         self.log = EventLog(execution_id, workflow.name, list(workflow.tasks), self.values, epoch)
         self.scheduler: Scheduler
+        self.wants_context: list[bool] = []
         self.pools: list[Pool] = []
         self.lanes: list[Lane] = []
         self.inline: Any = None

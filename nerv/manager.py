@@ -134,7 +134,7 @@ class WorkflowManager:
             execution = Execution(live, self)
             self._executions[live.id] = execution
         self.event_bus.attach(live.log)
-        self.state_projector.attach(live.log, workflow_id=live.workflow_id, params=given)
+        self.state_projector.attach(live.log, workflow_id=live.workflow_id)
         if on_event is not None:
             self._hear(live.id, on_event)
         live.on_end.append(lambda: self._ended(live.id))

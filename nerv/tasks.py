@@ -10,7 +10,7 @@ from msgspec.structs import force_setattr as _set
 
 from nerv.errors import Problem, WorkflowDefinitionError, near
 from nerv.functions import name_of
-from nerv.references import Names, Node, Output, fill, scan
+from nerv.references import Names, Node, Output, Outputs, fill, scan
 from nerv.statuses import TaskPriority
 
 RUN_WHEN: Final = ("all_completed", "all_finished", "any_completed")
@@ -119,7 +119,18 @@ class TaskDef(_Fields, frozen=True, eq=False):
         if scanned is None:
             return self.args, self.kwargs
         kwargs = {key: fill(node, values, params) for key, node in scanned.kwargs.items()} if scanned.kwargs else {}
-        return tuple([fill(node, values, params) for node in scanned.args]), kwargs
+        try:  # the commonest arguments, plain values and lists of plain Outputs, without a call each
+            args = [
+                list(map(values.__getitem__, node.ids))
+                if (kind := type(node)) is Outputs
+                else node
+                if kind is int
+                else fill(node, values, params)
+                for node in scanned.args
+            ]
+        except KeyError:
+            args = [fill(node, values, params) for node in scanned.args]
+        return tuple(args), kwargs
 
     def __repr__(self) -> str:
         shown = [f"{field}={value!r}" for field in _GIVEN[3:] if (value := getattr(self, field)) and not self._is_default(field)]

@@ -121,8 +121,9 @@ class Workflow:
         """Names of the params that tasks read; True: it must be given (some use of it has no default)."""
         needed: dict[str, bool] = {}
         for task in self._definitions:
-            for name, required in task.params.items():
-                needed[name] = needed.get(name, False) or required
+            if task._scanned is not None and task._scanned.params:
+                for name, required in task._scanned.params.items():
+                    needed[name] = needed.get(name, False) or required
         return MappingProxyType(needed)
 
     @property

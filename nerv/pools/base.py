@@ -64,6 +64,7 @@ class Pool(Protocol):
     counts_running: bool  # whether the engine counts `running` (`advance`), or the pool does by itself (`advance_many`)
     running: int
     limit: int
+    attended: bool  # whether somebody in the pool looks after ready calls already, so that `call_up` can be spared
 
     def bind(self, source: Source) -> None:
         """Told once, before anything else, where to get calls."""

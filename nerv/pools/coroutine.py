@@ -28,6 +28,7 @@ class AsyncPool:
 
     kind = "async"
     counts_running = True
+    attended = False
 
     def __init__(self, name: str, workers: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.name = name

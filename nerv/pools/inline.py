@@ -19,6 +19,7 @@ class InlinePool:
 
     kind = "inline"
     counts_running = True
+    attended = False
 
     def __init__(self, name: str = "inline") -> None:
         self.name = name

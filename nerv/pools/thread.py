@@ -65,6 +65,7 @@ class ThreadPool:
         self.name = name
         self.limit = workers
         self.running = 0
+        self.attended = False
         self.finished = 0  # grows with every call; only whether it has changed is ever looked at, so it needs no lock
         self.looks = 0  # how often a stand-by looked: tests hold "no polling" against it
         self._quick = True  # calls have been short of late
@@ -88,8 +89,6 @@ class ThreadPool:
 
     def call_up(self, ready: int) -> None:
         """See that `ready` calls are come for."""
-        if self._quick and self.running and self._standby is not None:
-            return
         room = self.limit - self.running - self._coming
         wanted = min((not self.running) if self._quick else ready, self.limit - self.running) - self._coming
         for _ in range(wanted):
@@ -97,14 +96,14 @@ class ThreadPool:
             self._wake(self._next_idle())
         if self._quick and self._standby is None and room > max(wanted, 0):
             self._standby = worker = self._next_idle()
-            worker.standing_by = True
+            worker.standing_by = self.attended = True
             self._wake(worker)
 
     def _next_idle(self) -> Worker:
         worker = self._standby
         if worker is not None:
             self._standby = None
-            worker.standing_by = False
+            worker.standing_by = self.attended = False
             return worker
         if self._idle:
             return self._idle.pop()
@@ -136,24 +135,20 @@ class ThreadPool:
         done: Call | None = None
         while self._woken(worker):
             while (call := advance(self, done, worker)) is not None:
-                done = None
                 worker.call = call
-                self._run(call)
+                if self._quick:
+                    call.run()
+                else:
+                    began = monotonic()
+                    call.run()
+                    self._quick = monotonic() - began < PATIENCE
+                self.finished += 1
                 if call.abandoned:
                     return
                 done = call
             if done is not None and done.abandoned:
                 return
             worker.call = done = None
-
-    def _run(self, call: Call) -> None:
-        if self._quick:
-            call.run()
-        else:
-            began = monotonic()
-            call.run()
-            self._quick = monotonic() - began < PATIENCE
-        self.finished += 1
 
     def _woken(self, worker: Worker) -> bool:
         """Sleep until there is work (True) or the pool closes (False)."""
@@ -178,7 +173,7 @@ class ThreadPool:
                 if self._standby is not worker:  # called up, or dismissed, just now: the gate is open
                     continue
                 self._standby = None
-                worker.standing_by = False
+                worker.standing_by = self.attended = False
                 if not source.waiting(self):
                     self._idle.append(worker)
                     return False
@@ -203,6 +198,7 @@ class ThreadPool:
             workers, self._workers = self._workers, set()
             self._idle.clear()
             self._standby = None
+            self.attended = False
             for worker in workers:
                 worker.dismissed = True
                 worker.gate.release()
