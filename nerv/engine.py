@@ -74,9 +74,7 @@ class Engine:
             call = self._take(pool, now)
             if call is None:
                 pool.rested(worker)
-            effects = self._effects
-            if effects:
-                self._effects = []
+            effects, self._effects = self._effects, []
         for effect in effects:
             effect()
         return call
