@@ -11,7 +11,7 @@ first, and the lowest `NUMBER_BITS` bits are the task's own number, so a heap of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 NUMBER_BITS: Final = 36
 HEIGHT_BITS: Final = 24
@@ -36,10 +36,7 @@ class Graph:
 
     def __init__(self, dependencies: Sequence[Sequence[int]], priorities: Iterable[int]) -> None:
         self.dependencies = dependencies
-        self.dependents: list[list[int]] = [[] for _ in dependencies]
-        for task, needs in enumerate(dependencies):
-            for need in needs:
-                self.dependents[need].append(task)
+        self.dependents: list[Sequence[int]] = _turned(dependencies)
         self.order = self._topological()
         self.ranks = [rank(p, h, i) for i, (p, h) in enumerate(zip(priorities, self._heights(), strict=True))]
 
@@ -101,6 +98,19 @@ class Graph:
             path.append(task)
             task = min(need for need in self.dependencies[task] if need in stuck)
         return path[seen[task] :][::-1]
+
+
+def _turned(dependencies: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """The edges the other way round. As tuples, which the garbage collector soon leaves alone; most tasks share ()."""
+    dependents: list[Any] = [()] * len(dependencies)
+    for task, needs in enumerate(dependencies):
+        for need in needs:
+            known = dependents[need]
+            if known:
+                known.append(task)
+            else:
+                dependents[need] = [task]
+    return list(map(tuple, dependents))
 
 
 def rank(priority: int, height: int, number: int) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
+import msgspec
+
 from nerv.errors import ResultUnavailableError
 
 T = TypeVar("T")
@@ -144,22 +146,30 @@ def _meant(value: object) -> str:
 
 
 class Template:
-    """A container with references in it, to be built anew for each attempt from `parts` by `build`."""
+    """A container with references in it, to be built anew for each attempt from `parts` by `build`; `given` is the
+    container itself."""
 
-    __slots__ = ("build", "parts")
+    __slots__ = ("build", "given", "parts")
 
-    def __init__(self, build: Callable[[list[Any]], Any], parts: list[Any]) -> None:
+    def __init__(self, build: Callable[[list[Any]], Any], parts: list[Any], given: Any) -> None:
         self.build = build
         self.parts = parts
+        self.given = given
+
+    def __repr__(self) -> str:
+        return repr(self.given)
 
 
-class Outputs:
-    """The commonest template, a list of nothing but plain Outputs, kept as the ids alone."""
+class Outputs(msgspec.Struct, frozen=True, gc=False):
+    """The commonest template, a list of nothing but plain Outputs, kept as the ids alone.
 
-    __slots__ = ("ids",)
+    At a million tasks it matters that the garbage collector needn't visit it (`gc=False`: it holds only text).
+    """
 
-    def __init__(self, ids: tuple[str, ...]) -> None:
-        self.ids = ids
+    ids: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return repr([Output(task_id) for task_id in self.ids])
 
 
 class Names:
@@ -215,13 +225,13 @@ def _scan_container(value: Any, found: Names, around: tuple[int, ...]) -> Node:
     if kind is list:
         if all(type(part) is Output and not part.path and part.default is MISSING for part in parts):
             return Outputs(tuple(part.task_id for part in parts))
-        return Template(_as_is, parts)
+        return Template(_as_is, parts, value)
     if kind is tuple:
-        return Template(tuple, parts)
+        return Template(tuple, parts, value)
     if kind is dict:
         keys = list(value)
-        return Template(lambda values: dict(zip(keys, values, strict=True)), parts)
-    return Template(kind._make, parts)
+        return Template(lambda values: dict(zip(keys, values, strict=True)), parts, value)
+    return Template(kind._make, parts, value)
 
 
 def _as_is(values: list[Any]) -> list[Any]:
@@ -229,6 +239,14 @@ def _as_is(values: list[Any]) -> list[Any]:
 
 
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def given(node: Node) -> Any:
+    """What the author of a task wrote where `scan` made `node` of it."""
+    kind = type(node)
+    if kind is Outputs:
+        return [Output(task_id) for task_id in node.ids]
+    return node.given if kind is Template else node
 
 
 def fill(node: Node, values: Mapping[str, Any], params: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from msgspec.structs import force_setattr as _set
 
 from nerv.errors import Problem, WorkflowDefinitionError, near
 from nerv.functions import name_of
-from nerv.references import Names, Node, Output, Outputs, fill, scan
+from nerv.references import Names, Output, Outputs, fill, given, scan
 from nerv.statuses import TaskPriority
 
 RUN_WHEN: Final = ("all_completed", "all_finished", "any_completed")
@@ -24,19 +24,6 @@ class TaskMetadata(msgspec.Struct, frozen=True, eq=False):
     values: Mapping[str, Any] = {}
 
 
-class Scanned(msgspec.Struct, frozen=True, eq=False):
-    """What the references in a task's arguments are.
-
-    `outputs` are the ids of the tasks it reads, `params` the params (True: one use of it has no default), and
-    `args` and `kwargs` what `nerv.references.fill` makes an attempt's arguments from.
-    """
-
-    outputs: tuple[str, ...]
-    params: Mapping[str, bool]
-    args: tuple[Node, ...]
-    kwargs: Mapping[str, Node]
-
-
 class _Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     name: str = ""
     description: str = ""
@@ -47,7 +34,9 @@ class _Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     pool: str | None = None
     run_when: str = "all_completed"
     metadata: TaskMetadata | None = None
-    _scanned: Scanned | None = None  # worked out from args and kwargs when the task is made; never given
+    # worked out from args and kwargs when the task is made, never given: what is referred to
+    _outputs: tuple[str, ...] = ()
+    _params: Mapping[str, bool] = {}
 
 
 class TaskDef(_Fields, frozen=True, eq=False):
@@ -95,30 +84,34 @@ class TaskDef(_Fields, frozen=True, eq=False):
     def _scan_arguments(self, problems: list[str]) -> None:
         args, kwargs = _arguments(self.args, self.kwargs, problems)
         found = Names()
-        nodes = tuple([scan(value, found) for value in args])
-        named = {key: scan(value, found) for key, value in kwargs.items()} if kwargs else kwargs
+        _set(self, "args", tuple([scan(value, found) for value in args]))
+        _set(self, "kwargs", {key: scan(value, found) for key, value in kwargs.items()} if kwargs else kwargs)
         problems.extend(found.problems)
-        _set(self, "args", args)
-        _set(self, "kwargs", kwargs)
-        if found.outputs or found.params:
-            _set(self, "_scanned", Scanned(tuple(found.outputs), found.params, nodes, named))
+        if found.outputs:
+            _set(self, "_outputs", tuple(found.outputs))
+        if found.params:
+            _set(self, "_params", found.params)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Ids of the tasks whose results this one is given."""
-        return () if self._scanned is None else self._scanned.outputs
+        return self._outputs
 
     @property
     def params(self) -> Mapping[str, bool]:
         """Names of the params it reads; True: at least one use has no default."""
-        return {} if self._scanned is None else self._scanned.params
+        return self._params
+
+    @property
+    def given(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """`args` and `kwargs` as they were written: the fields hold what `scan` made of containers with references."""
+        return tuple([given(node) for node in self.args]), {key: given(node) for key, node in self.kwargs.items()}
 
     def bind(self, values: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The arguments of one attempt, references filled in (`nerv.references.fill` says with which errors)."""
-        scanned = self._scanned
-        if scanned is None:
+        if not self._outputs and not self._params:
             return self.args, self.kwargs
-        kwargs = {key: fill(node, values, params) for key, node in scanned.kwargs.items()} if scanned.kwargs else {}
+        kwargs = {key: fill(node, values, params) for key, node in self.kwargs.items()} if self.kwargs else {}
         try:  # the commonest arguments, plain values and lists of plain Outputs, without a call each
             args = [
                 list(map(values.__getitem__, node.ids))
@@ -126,10 +119,10 @@ class TaskDef(_Fields, frozen=True, eq=False):
                 else node
                 if kind is int
                 else fill(node, values, params)
-                for node in scanned.args
+                for node in self.args
             ]
         except KeyError:
-            args = [fill(node, values, params) for node in scanned.args]
+            args = [fill(node, values, params) for node in self.args]
         return tuple(args), kwargs
 
     def __repr__(self) -> str:
@@ -144,8 +137,9 @@ class TaskDef(_Fields, frozen=True, eq=False):
         raise AttributeError(f"TaskDef {self.id!r} has no attribute {name!r}{hint}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        given = {name: getattr(self, name) for name in _GIVEN}
-        return _rebuilt, (given,)
+        fields = {name: getattr(self, name) for name in _GIVEN}
+        fields["args"], fields["kwargs"] = self.given
+        return _rebuilt, (fields,)
 
 
 _GIVEN: Final = (

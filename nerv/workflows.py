@@ -121,8 +121,8 @@ class Workflow:
         """Names of the params that tasks read; True: it must be given (some use of it has no default)."""
         needed: dict[str, bool] = {}
         for task in self._definitions:
-            if task._scanned is not None and task._scanned.params:
-                for name, required in task._scanned.params.items():
+            if task._params:
+                for name, required in task._params.items():
                     needed[name] = needed.get(name, False) or required
         return MappingProxyType(needed)
 
@@ -159,7 +159,7 @@ class Workflow:
         if not isinstance(other, Workflow):
             return NotImplemented
         return self.fingerprint == other.fingerprint and all(
-            innermost(a.fn) is innermost(b.fn) and same_values(a.args, b.args) and same_values(dict(a.kwargs), dict(b.kwargs))
+            innermost(a.fn) is innermost(b.fn) and same_values(a.given, b.given)
             for a, b in zip(self._definitions, other._definitions, strict=True)
             if a.fn is not None and b.fn is not None
         )
@@ -221,8 +221,8 @@ def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict
     numbers: list[tuple[int, ...]] = []
     for number, task in enumerate(tasks):
         needs = task.dependencies
-        if task._scanned is not None:
-            needs = tuple(dict.fromkeys(needs + task._scanned.outputs))
+        if task._outputs:
+            needs = tuple(dict.fromkeys(needs + task._outputs)) if needs else task._outputs
         try:
             found = tuple([index[need] for need in needs])
         except KeyError:

@@ -42,9 +42,10 @@ _here = threading.local()
 
 
 class Worker:
-    """One thread of a pool. `gate` is released to wake it; `call` is what it is running."""
+    """One thread of a pool. `gate` is released to wake it; `call` is what it is running; `begun` says that the thread
+    was started, which happens a moment after it was hired, outside the lock."""
 
-    __slots__ = ("call", "dismissed", "gate", "pool", "standing_by", "thread")
+    __slots__ = ("begun", "call", "dismissed", "gate", "pool", "standing_by", "thread")
 
     def __init__(self, pool: ThreadPool) -> None:
         self.pool = pool
@@ -53,6 +54,13 @@ class Worker:
         self.standing_by = False
         self.gate = threading.Semaphore(0)
         self.thread: threading.Thread | None = None
+        self.begun = threading.Event()
+
+    def begin(self) -> None:
+        """Start the thread."""
+        if self.thread is not None:
+            self.thread.start()
+        self.begun.set()
 
 
 class ThreadPool:
@@ -124,7 +132,7 @@ class ThreadPool:
             worker.thread = threading.Thread(
                 target=self._work, args=(worker,), name=f"nerv-{self.name}-{len(self._workers)}", daemon=True
             )
-            self._source.call_later(worker.thread.start)
+            self._source.call_later(worker.begin)
         self._source.call_later(worker.gate.release)
 
     # ---- the worker's own thread --------------------------------------------------------------------------------
@@ -204,7 +212,9 @@ class ThreadPool:
                 worker.gate.release()
         deadline = monotonic() + patience
         for worker in workers:
-            if worker.thread is not None and worker.thread is not threading.current_thread():
+            if worker.thread is None or worker.thread is threading.current_thread():
+                continue
+            if worker.begun.wait(max(0.0, deadline - monotonic())):
                 worker.thread.join(max(0.0, deadline - monotonic()))
 
 
