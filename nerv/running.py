@@ -48,7 +48,7 @@ def run(
         execution = manager.start(
             workflow, params, targets=targets, services=services, on_event=on_event, execution_id=execution_id
         )
-        with _view(execution, manager) if progress else nullcontext():
+        with _view(execution) if progress else nullcontext():
             execution.wait()
     return checked(execution) if raise_on_failure else execution
 
@@ -82,7 +82,7 @@ async def arun(
     except BaseException:
         manager.close()
         raise
-    with _view(execution, manager) if progress else nullcontext():
+    with _view(execution) if progress else nullcontext():
         ended = asyncio.ensure_future(execution.wait_async())
         try:
             await asyncio.shield(ended)
@@ -138,7 +138,7 @@ def checked(execution: Execution) -> Execution:
     raise error from next(iter(failures.values()), None)
 
 
-def _view(execution: Execution, manager: WorkflowManager) -> Any:
+def _view(execution: Execution) -> Any:
     from nerv.progress import ProgressView
 
-    return ProgressView(execution, manager.event_bus)
+    return ProgressView(execution)
