@@ -7,7 +7,7 @@ hide inside exactly list, tuple, dict and namedtuple: anything else is the user'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
 import msgspec
@@ -173,24 +173,30 @@ class Outputs(msgspec.Struct, frozen=True, gc=False):
 
 
 class Names:
-    """What a scan found: the ids of outputs (in order), params by name, and what can't be."""
+    """What a scan found: the ids of outputs (in order), params by name, and what can't be.
 
-    __slots__ = ("outputs", "params", "problems")
+    `seen` holds what became of each container, by its `id` (and the container, so that no other one gets that id).
+    """
+
+    __slots__ = ("outputs", "params", "problems", "seen")
 
     def __init__(self) -> None:
         self.outputs: dict[str, None] = {}
         self.params: dict[str, bool] = {}  # name -> whether some use of it has no default
         self.problems: list[str] = []
+        self.seen: dict[int, tuple[Any, Node]] = {}
 
 
 Node: TypeAlias = Any
 """What `fill` reads: a Reference, a Template, an Outputs, or any other object, which stands for itself."""
 
 
-def scan(value: Any, found: Names, around: tuple[int, ...] = ()) -> Node:
+def scan(value: Any, found: Names, depth: int = 0) -> Node:
     """Note the references inside `value`, and return what `fill` needs: `value` itself when there are none.
 
-    A container that holds itself is left as it is (the references beside the loop are still found).
+    A container that is in several places is looked at once. One that holds itself is left as it is there (the
+    references beside the loop are still found). Containers may be nested as deeply as you like, references some
+    hundred levels deep.
     """
     kind = type(value)
     if kind is Output:
@@ -202,24 +208,33 @@ def scan(value: Any, found: Names, around: tuple[int, ...] = ()) -> Node:
         found.params[value.name] = found.params.get(value.name, False) or value.default is MISSING
         return value
     if kind is list or kind is tuple or kind is dict or (isinstance(value, tuple) and hasattr(value, "_fields")):
-        return value if id(value) in around else _scan_container(value, found, (*around, id(value)))
+        known = found.seen.get(id(value))
+        if known is not None:
+            return known[1]
+        found.seen[id(value)] = value, value
+        node = value if depth == _DEEP and not _refers(value) else _scan_container(value, found, depth)
+        found.seen[id(value)] = value, node
+        return node
     if kind is set or kind is frozenset:
-        if any(isinstance(member, Reference) for member in value):
+        if _hides(value):
             found.problems.append("a reference inside a set can't be filled in; use a list")
     elif getattr(kind, "is_nerv_definition", False):
         found.problems.append(f"a TaskDef is no value; write Output({value.id!r}) for its result")
     return value
 
 
-def _scan_container(value: Any, found: Names, around: tuple[int, ...]) -> Node:
+def _scan_container(value: Any, found: Names, depth: int) -> Node:
     kind = type(value)
+    if depth > _DEEPEST:
+        found.problems.append(f"references are looked for in {_DEEPEST} containers inside each other, not more")
+        return value
     if kind is dict:
-        if any(isinstance(key, Reference) for key in value):
+        if _hides(value):
             found.problems.append("a reference can't be a dict key; it can be a value")
         members = list(value.values())
     else:
         members = list(value)
-    parts = [scan(member, found, around) for member in members]
+    parts = [scan(member, found, depth + 1) for member in members]
     if all(part is member and not isinstance(part, Reference) for part, member in zip(parts, members, strict=True)):
         return value
     if kind is list:
@@ -238,7 +253,33 @@ def _as_is(values: list[Any]) -> list[Any]:
     return values
 
 
+def _hides(members: Iterable[Any]) -> bool:
+    """Whether a reference is among the members of a set or the keys of a dict, where it can't be filled in."""
+    return any(isinstance(member, Reference) or (type(member) is tuple and _refers(member)) for member in members)
+
+
+def _refers(value: Any) -> bool:
+    """Whether there is anything in `value` that `scan` would note. Goes as deep as it must without recursion."""
+    todo, seen = [value], set()
+    while todo:
+        one = todo.pop()
+        kind = type(one)
+        if isinstance(one, Reference) or getattr(kind, "is_nerv_definition", False):
+            return True
+        held = kind in (list, tuple, dict, set, frozenset) or (isinstance(one, tuple) and hasattr(one, "_fields"))
+        if held and id(one) not in seen:
+            seen.add(id(one))
+            todo += one
+            if kind is dict:
+                todo += one.values()
+    return False
+
+
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+_DEEP: Final = 30
+"""Containers inside each other from where on it pays to know first whether there is any reference at all."""
+_DEEPEST: Final = 100
+"""Containers inside each other in which references are looked for; Python's own recursion limit isn't far."""
 
 
 def given(node: Node) -> Any:
