@@ -133,7 +133,10 @@ class DependencyResults(Mapping[str, Any]):
     def __getitem__(self, task_id: str) -> Any:
         if task_id not in self._ids:
             raise UnknownIdError(f"{task_id!r} is no declared dependency; declared are {', '.join(self._ids) or 'none'}")
-        return self._values[task_id]
+        try:
+            return self._values[task_id]
+        except KeyError:
+            raise UnknownIdError(f"{task_id!r} has no result here: it isn't COMPLETED") from None
 
     def __iter__(self) -> Iterator[str]:
         return (task_id for task_id in self._ids if task_id in self._values)
@@ -152,7 +155,11 @@ class _Recorder(logging.Handler):
         self._port = port
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001  (a line that doesn't fit its arguments is no reason for a task to fail)
+            self.handleError(record)
+            message = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         if record.exc_info and record.exc_info[0] is not None:
             message += "\n" + logging.Formatter().formatException(record.exc_info)
         self._port.record(LogEntry(self._task_id, self._attempt, record.levelname, message, record.created))
