@@ -77,7 +77,14 @@ class TaskDef(_Fields, frozen=True, eq=False):
             _set(self, "dependencies", _ids(self.dependencies, problems))
         if self.args.__class__ is not tuple or self.args or self.kwargs:
             self._scan_arguments(problems)
-        _check_values(self, problems)
+        if not (
+            callable(self.fn)
+            and self.priority is TaskPriority.MEDIUM
+            and self.run_when == "all_completed"
+            and self.pool is self.metadata is None
+            and self.name.__class__ is self.description.__class__ is str
+        ):
+            _check_values(self, problems)
         if problems:
             raise WorkflowDefinitionError([Problem(task_id, "task", f"task {task_id!r}: {p}") for p in problems])
 
@@ -147,6 +154,10 @@ _GIVEN: Final = (
 )  # fmt: skip
 
 
+_LISTS: Final = frozenset({list, tuple})
+_ONLY_STR: Final = {str}
+
+
 def _rebuilt(fields: dict[str, Any]) -> TaskDef:
     return TaskDef(**fields)
 
@@ -165,6 +176,8 @@ def _own_id(given: object, fn: object, problems: list[str]) -> str:
 
 
 def _ids(dependencies: Any, problems: list[str]) -> tuple[str, ...]:
+    if dependencies.__class__ in _LISTS and {*map(type, dependencies)} == _ONLY_STR:
+        return tuple(dict.fromkeys(dependencies))
     if isinstance(dependencies, str):
         problems.append(f"dependencies takes a list, not one str; write dependencies=[{dependencies!r}]")
         return ()
@@ -191,7 +204,8 @@ def _arguments(args: Any, kwargs: Any, problems: list[str]) -> tuple[tuple[Any, 
         problems.append(f"args takes a tuple, not one str; write args=({args!r},)")
         args = ()
     elif isinstance(args, (TaskDef, Output)):
-        problems.append(f"args takes a tuple, not {args!r}; write args=(Output({getattr(args, 'id', '...')!r}),)")
+        own_id = args.task_id if isinstance(args, Output) else args.id
+        problems.append(f"args takes a tuple, not {args!r}; write args=(Output({own_id!r}),)")
         args = ()
     elif args.__class__ is not tuple:
         if not isinstance(args, (list, tuple)):
