@@ -28,7 +28,7 @@ class Workflow:
         name: what executions of it are called.
         tasks: TaskDefs, in the order in which equals are to start.
         description: for people.
-        result: what `execution.result` is, with Outputs in it filled in; without one, the single sink's result, or a
+        result: what `execution.result` is, with references in it filled in; None: the single sink's result, or a
             mapping of the sinks' results.
 
     Raises:
@@ -37,8 +37,12 @@ class Workflow:
     """
 
     def __init__(
-        self, name: str, tasks: Iterable[TaskDef], description: str = "", *, result: Any = MISSING
+        self, name: str, tasks: Iterable[TaskDef], description: str = "", *, result: Any = None
     ) -> None:
+        if isinstance(tasks, (str, TaskDef)) or not isinstance(tasks, Iterable):
+            message = f"a workflow's tasks are a list of TaskDefs, not {tasks!r}; write Workflow({name!r}, [...])"
+            raise WorkflowDefinitionError([Problem(None, "not a list", message)])
+        result = MISSING if result is None else result
         self.__dict__.update(name=name, description=description, _definitions=tuple(tasks), _result=result)
         problems = _names_problems(name, description) + _kind_problems(self._definitions)
         if problems:
@@ -118,8 +122,10 @@ class Workflow:
 
     @cached_property
     def params(self) -> Mapping[str, bool]:
-        """Names of the params that tasks read; True: it must be given (some use of it has no default)."""
-        needed: dict[str, bool] = {}
+        """Names of the params that tasks or the result read; True: it must be given (some use of it has no default)."""
+        names = Names()
+        scan(self._result, names)
+        needed: dict[str, bool] = names.params
         for task in self._definitions:
             if task._params:
                 for name, required in task._params.items():
