@@ -72,6 +72,25 @@ def innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
             return fn
 
 
+def same_callables(one: Any, other: Any) -> bool:
+    """Whether they are the same function; a Task counts as its function. Bound methods are the same if their objects
+    are, partials if what they pass on is."""
+    one, other = (fn.fn if _is_task(fn) else fn for fn in (one, other))
+    if one is other:
+        return True
+    if type(one) is MethodType and type(other) is MethodType:
+        return one.__func__ is other.__func__ and one.__self__ is other.__self__
+    if type(one) is functools.partial and type(other) is functools.partial:
+        passed = (*one.args, *one.keywords.values()), (*other.args, *other.keywords.values())
+        alike = len(one.args) == len(other.args) and list(one.keywords) == list(other.keywords)
+        return alike and same_callables(one.func, other.func) and _same_objects(*passed)
+    return False
+
+
+def _same_objects(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
+
+
 def name_of(fn: Callable[..., Any]) -> str:
     """The dotted name of a callable, for fingerprints and messages: `module.qualname`."""
     inner = innermost(fn)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nerv import drawing
 from nerv.errors import CycleError, Problem, UnknownIdError, WorkflowDefinitionError, near
-from nerv.functions import innermost, name_of
+from nerv.functions import name_of, same_callables
 from nerv.graph import Graph
 from nerv.plan import ExecutionPlan
 from nerv.references import MISSING, Missing, Names, Output, Param, scan
@@ -165,7 +165,7 @@ class Workflow:
         if not isinstance(other, Workflow):
             return NotImplemented
         return self.fingerprint == other.fingerprint and all(
-            innermost(a.fn) is innermost(b.fn) and same_values(a.given, b.given)
+            same_callables(a.fn, b.fn) and same_values(a.given, b.given)
             for a, b in zip(self._definitions, other._definitions, strict=True)
             if a.fn is not None and b.fn is not None
         )
