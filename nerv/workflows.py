@@ -98,7 +98,7 @@ class Workflow:
         """
         if isinstance(targets, (str, TaskDef, Output)):
             raise TypeError(f"targets takes a list of ids, not {targets!r}; write targets=[{targets!r}]")
-        ids = [target if isinstance(target, str) else _id_of(target) for target in targets]
+        ids = [_id_of(target) for target in targets]
         unknown = [target for target in ids if target not in self._index]
         if unknown:
             listed = "; ".join(f"{target!r}{near(target, self._index)}" for target in unknown)
@@ -195,8 +195,14 @@ def _rebuilt(name: str, tasks: tuple[TaskDef, ...], description: str, result: An
     return Workflow(name, tasks, description, result=result)
 
 
-def _id_of(target: TaskDef | Output[Any]) -> str:
-    return target.task_id if isinstance(target, Output) else target.id
+def _id_of(target: object) -> str:
+    if isinstance(target, TaskDef):
+        return target.id
+    if isinstance(target, Output):
+        return target.task_id
+    if not isinstance(target, str):
+        raise TypeError(f"a target is a task's id, not {target!r}")
+    return target
 
 
 def _names_problems(name: object, description: object) -> list[Problem]:
