@@ -18,13 +18,15 @@ function cardOf(n, litEntry) {
     <h2>${esc(m.name)}</h2><p class="kind">${m.failed ? "Not read: " + esc(m.failed) : KINDS[m.kind]}${m.note ? "; " + esc(m.note) : ""}</p>
     <div class="stats">${stats.map(([value, name]) => `<div><b>${value}</b><span>${name}</span></div>`).join("")}</div>
     ${m.doc ? `<div class="doc folded" data-fold>${esc(m.doc)}</div>` : `<p class="kind" style="margin-top:16px">It has no docstring.</p>`}
-    ${block("Imports", `<div class="chips">${chips(m.imports, "down")}${absent}</div>`.replace('<div class="chips"></div>', ""), absent ? "dashed: not on this machine" : "")}
+    ${block("Imports", `<div class="chips">${chips(m.imports, "down")}${absent}</div>`.replace('<div class="chips"></div>', ""), absent ? "dashed: not on this map" : "")}
     ${block("Imports when needed", m.lazy.length ? `<div class="chips">${chips(m.lazy, "")}</div>` : "", "inside functions")}
-    ${block("Imported by", m.importedBy.length ? `<div class="chips">${chips(m.importedBy, "up")}</div>` : "", m.importedBy.length || "")}
-    ${block("Undocumented", m.undocumented.length ? `<div class="chips">${m.undocumented.map((name) => `<span class="chip">${esc(name)}</span>`).join("")}</div>` : "",
+    ${block("Imported by", m.importedBy.length ? `<div class="chips folded" data-fold>${chips(m.importedBy, "up")}</div>` : "", m.importedBy.length || "")}
+    ${block("Undocumented", m.undocumented.length ? `<div class="chips folded" data-fold>${m.undocumented.map((name) => `<span class="chip">${esc(name)}</span>`).join("")}</div>` : "",
       m.undocumented.length ? `${m.undocumented.length} of ${m.documentable} public names` : "")}
     ${block("Offers", names.map((entry) => nameRow(n, entry, entry === litEntry)).join(""), names.length ? several(names.length, "public name") : "")}
-    ${block("Constants", constants.length ? `<div class="chips">${constants.map((e) => `<span class="chip">${esc(tail(n, e))}${esc(DATA.signatures[e])}</span>`).join("")}</div>` : "")}`;
+    ${block("Hands on", HANDED_ON[n].length ? `<div class="chips folded" data-fold>${HANDED_ON[n].map((e) =>
+      `<button class="chip" data-module="${moduleOf(e)}" data-entry="${e}">${esc(tail(n, e))}</button>`).join("")}</div>` : "", "from inner modules")}
+    ${block("Constants", constants.length ? `<div class="chips folded" data-fold>${constants.map((e) => `<span class="chip">${esc(tail(n, e))}${esc(DATA.signatures[e])}</span>`).join("")}</div>` : "")}`;
 }
 
 // The name as it is inside the module: its title may be the path that another module offers it under.

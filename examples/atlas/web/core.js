@@ -20,6 +20,12 @@ const NAMES = MODULES.map(() => []);
 DATA.index.titles.forEach((_, entry) => {
   if (kindOf(entry) !== "module") NAMES[moduleOf(entry)].push(entry);
 });
+// And of those that it only hands on: they are better known by its name than by the one of the module that holds them.
+const HANDED_ON = MODULES.map(() => []);
+DATA.index.titles.forEach((title, entry) => {
+  const shownIn = NUMBER.get(title.slice(0, Math.max(title.lastIndexOf("."), 0)));
+  if (shownIn !== undefined && kindOf(entry) !== "module" && shownIn !== moduleOf(entry)) HANDED_ON[shownIn].push(entry);
+});
 function kindOf(entry) { return DATA.index.kind_names[DATA.index.kinds[entry]]; }
 function moduleOf(entry) { return PLACES[DATA.index.modules[entry]]; }
 

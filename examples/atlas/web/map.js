@@ -37,10 +37,12 @@ function makeMap(open) {
     c.fillStyle = css("--faint");
     DATA.map.rows.forEach((row, layer) => c.fillText(layer, 20, MARGIN.top + row * scale));
     c.beginPath();
-    c.strokeStyle = css("--edge");
+    c.strokeStyle = css("--ink");
+    c.globalAlpha = Math.min(0.4, 3 / Math.sqrt(MODULES.reduce((sum, module) => sum + module.imports.length, 1))); // a texture
     c.lineWidth = 1;
     MODULES.forEach((module, n) => module.imports.forEach((target) => edge(c, n, target)));
     c.stroke();
+    c.globalAlpha = 1;
     const colours = new Map([...FAMILIES, OTHERS, NATIVE].map((name) => [name, colourOf(name)]));
     MODULES.forEach((module, n) => disc(c, n, module.failed ? css("--up") : colours.get(module.family)));
     names(c, MODULES.map((_, n) => n).sort((a, b) => weight(b) - weight(a)).slice(0, 170), []);

@@ -15,8 +15,7 @@ function openCard(n, litEntry) {
   card.innerHTML = cardOf(n, litEntry);
   card.hidden = false;
   card.scrollTop = 0;
-  const doc = card.querySelector("[data-fold]");
-  if (doc && doc.scrollHeight <= 260) doc.classList.remove("folded");
+  for (const part of card.querySelectorAll("[data-fold]")) if (part.scrollHeight <= part.clientHeight + 20) part.classList.remove("folded");
   card.querySelector(".lit")?.scrollIntoView({ block: "center" });
   map.pin(n);
   hideTip();
@@ -53,7 +52,7 @@ function headline() {
   $("figures").innerHTML = figures.map(([value, unit, text]) => `<div><dd>${value}<small>${unit}</small></dd><dt>${text}</dt></div>`).join("");
   const failed = MODULES.filter((m) => m.failed);
   if (failed.length) {
-    $("trouble").innerHTML = `<div class="trouble"><b>${several(failed.length, "module")} couldn't be read.</b> The tasks failed; nothing else was stopped by it.
+    $("trouble").innerHTML = `<div class="trouble"><b>${several(failed.length, "module")} couldn't be read.</b> ${failed.length === 1 ? "Its task" : "Their tasks"} failed, and nothing else was stopped by it.
       ${failed.map((m) => `<code>${esc(m.name)}: ${esc(m.failed)}</code>`).join("")}</div>`;
   }
   $("map-note").innerHTML = `A module stands one layer above the highest one that it imports when it is imported itself; the bottom row imports nothing.
@@ -197,7 +196,7 @@ function listen() {
   document.addEventListener("click", (event) => {
     const target = event.target.closest("[data-module]");
     if (event.target.closest("[data-close]")) closeCard();
-    else if (event.target.closest("[data-fold]")) event.target.closest("[data-fold]").classList.remove("folded");
+    else if (event.target.closest(".folded") && !target) event.target.closest(".folded").classList.remove("folded");
     else if (target) {
       panel.hidden = true;
       openCard(Number(target.dataset.module), target.dataset.entry === undefined ? undefined : Number(target.dataset.entry));
