@@ -25,6 +25,7 @@ class Call:
         cancelled: whether it was told to stop.
         abandoned: whether the engine has given it up; what it still brings is ignored.
         claimed: whether it was handed out together with others and hasn't begun, as far as the engine knows.
+        lent: how many waits inside it have lent its slot to others; the engine counts it as running while there is none.
     """
 
     value: Any = None
@@ -32,6 +33,7 @@ class Call:
     cancelled = False
     abandoned = False
     claimed = False
+    lent = 0
 
     def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
         self.live = live

@@ -51,7 +51,7 @@ class Engine:
         self._turns: dict[Pool, Turns] = {}
         self._effects: list[Effect] = []
         self._quiet = threading.Condition(self.lock)  # notified when a call has ended, while draining
-        self._returning: dict[Pool, deque[threading.Semaphore]] = {}
+        self._returning: dict[Pool, deque[tuple[Call, Effect]]] = {}  # calls that want the slot back which they lent
 
     def adopt(self, pool: Pool) -> None:
         """Take a pool into service."""
@@ -130,21 +130,24 @@ class Engine:
         """Whether calls are ready for the pool."""
         return bool(self._turns[pool]) and not self.draining
 
-    def lend(self, pool: Pool) -> None:
+    def lend(self, pool: Pool, call: Call) -> None:
         """A running call waits for something: its slot is free meanwhile."""
         with self._effecting():
-            pool.running -= 1
-            self._call_up(pool, self._turns[pool])
+            call.lent += 1
+            if call.lent == 1 and not call.abandoned:
+                pool.running -= 1
+                self._freed(pool)
 
-    def reclaim(self, pool: Pool) -> None:
-        """The call that lent its slot goes on, as soon as a slot is free."""
-        slot = threading.Semaphore(0)
+    def reclaim(self, pool: Pool, call: Call, back: Effect) -> bool:
+        """The call that lent its slot goes on: True, at once; else `back` is called when it has a slot again."""
         with self.lock:
-            if pool.running < pool.limit:
+            if call.lent == 1 and not call.abandoned:
+                if pool.running >= pool.limit:
+                    self._returning.setdefault(pool, deque()).append((call, back))
+                    return False
                 pool.running += 1
-                return
-            self._returning.setdefault(pool, deque()).append(slot)
-        slot.acquire()
+            call.lent -= 1
+        return True
 
     # ---- under the lock ---------------------------------------------------------------------------------------------
 
@@ -180,11 +183,22 @@ class Engine:
 
     def _return_slots(self, pool: Pool) -> None:
         lenders = self._returning.get(pool)
-        while lenders and pool.running < pool.limit:
-            pool.running += 1
-            self._effects.append(lenders.popleft().release)
+        while lenders and (lenders[0][0].abandoned or pool.running < pool.limit):
+            call, back = lenders.popleft()
+            call.lent -= 1
+            if not call.abandoned:
+                pool.running += 1
+            self._effects.append(back)
         if not lenders:
             self._returning.pop(pool, None)
+
+    def _freed(self, pool: Pool) -> None:
+        """A slot has become free by other ways than `advance`: who waits for it must be told."""
+        if self._returning:
+            self._return_slots(pool)
+        turns = self._turns.get(pool)
+        if turns is not None:
+            self._call_up(pool, turns)
 
     def _settle(self, call: Call, now: float, asking: Pool | None = None) -> None:
         """The end of a call. `asking` is the pool that will ask for the next one right away."""
@@ -326,7 +340,8 @@ class Engine:
             error = TaskCancelledError(f"task {call.task.id!r} was given up: it didn't stop when it was told to")
             scheduler.cancelled(call.number, self._now(), error)
         if pool.counts_running:
-            pool.running -= 1
+            pool.running -= not call.lent
+            self._freed(pool)
         self._effects.append(lambda: pool.abandon([call]))
 
     def drain(self, timeout: float | None) -> bool:

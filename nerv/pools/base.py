@@ -21,11 +21,12 @@ class Source(Protocol):
     def waiting(self, pool: Pool) -> bool:
         """Whether calls are ready for the pool (may be asked without the lock; then it is only a hint)."""
 
-    def lend(self, pool: Pool) -> None:
+    def lend(self, pool: Pool, call: Call) -> None:
         """A running call of the pool waits for something: its slot is free meanwhile."""
 
-    def reclaim(self, pool: Pool) -> None:
-        """The call that lent its slot goes on: returns when a slot is free, before anything new is given out."""
+    def reclaim(self, pool: Pool, call: Call, back: Effect) -> bool:
+        """The call that lent its slot goes on: True, at once; else `back` is called when it has a slot again, which is
+        before anything new is given out."""
 
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended (its `value` or `error` is set), and give the best ready call, or None.

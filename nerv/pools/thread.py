@@ -226,8 +226,11 @@ def lending() -> Iterator[None]:
         yield
         return
     pool: ThreadPool = worker.pool
-    pool._source.lend(pool)
+    call: Call = worker.call
+    pool._source.lend(pool, call)
     try:
         yield
     finally:
-        pool._source.reclaim(pool)
+        slot = threading.Semaphore(0)
+        if not pool._source.reclaim(pool, call, slot.release):
+            slot.acquire()
