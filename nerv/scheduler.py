@@ -96,7 +96,7 @@ class Scheduler:
         self.status = WorkflowStatus.CREATED
         self.state = bytearray(len(graph))
         self.attempts = [0] * len(graph)
-        self.missing = [len(needs) for needs in graph.dependencies]
+        self.missing = graph.in_degrees.copy()
         self.ready: list[list[int]] = [[] for _ in range(queues)]
         self.claimed: set[int] = set()
         self.blame: dict[int, int] = {}
@@ -108,10 +108,11 @@ class Scheduler:
         self.reason = ""
         self._dependents = graph.dependents
         self._ranks = graph.ranks
-        for number, rule in enumerate(rules):
-            if rule == ANY_COMPLETED and self.missing[number]:
-                self.undecided[number] = self.missing[number]
-                self.missing[number] = 1
+        if ANY_COMPLETED in rules:
+            for number, rule in enumerate(rules):
+                if rule == ANY_COMPLETED and self.missing[number]:
+                    self.undecided[number] = self.missing[number]
+                    self.missing[number] = 1
 
     # ---- the life of the execution --------------------------------------------------------------------------------
 
@@ -153,13 +154,13 @@ class Scheduler:
 
     def halt(self, now: float) -> None:
         """Cancel whatever hasn't ended, cleanup too; nothing may be running any more."""
-        for ready in self.ready:
-            ready.clear()
         self.claimed.clear()
         self.stopping = self.cancelling = True
         for number, state in enumerate(self.state):
             if state == PENDING:
                 self._end(number, now, _CANCELLED, EventType.TASK_CANCELLED, {"reason": self.reason})
+        for ready in self.ready:  # last: the end of a level may have released tasks of the next
+            ready.clear()
         self._finish_if_done(now)
 
     def _finish(self, now: float) -> None:
