@@ -146,8 +146,19 @@ class Engine:
                     self._returning.setdefault(pool, deque()).append((call, back))
                     return False
                 pool.running += 1
-            call.lent -= 1
+            call.lent -= call.lent > 0
         return True
+
+    def recall(self, pool: Pool, call: Call) -> None:
+        """A call that is about to end lends its slot no more."""
+        with self._effecting():
+            if call.lent and not call.abandoned:
+                pool.running += 1
+            call.lent = 0
+            lenders = self._returning.get(pool, ())
+            for lender in [lender for lender in lenders if lender[0] is call]:
+                self._returning[pool].remove(lender)
+                self._effects.append(lender[1])
 
     # ---- under the lock ---------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,16 @@ class Execution:
             return self[sinks[0]] if len(sinks) == 1 else {sink: self[sink] for sink in sinks}
         names = Names()
         node = scan(chosen, names)
-        for needed in names.outputs:
-            self[needed]
-        return fill(node, live.values, live.params)
+        has_ended = live.ended.is_set()
+        try:
+            value = fill(node, live.values, live.params)
+        except ResultUnavailableError:
+            has_ended = False  # a task that has no result says why
+        if not has_ended:
+            for needed in names.outputs:
+                self[needed]
+            value = fill(node, live.values, live.params)
+        return value
 
     def __getitem__(self, task_id: str) -> Any:
         """A task's result.
@@ -157,23 +165,33 @@ class Execution:
         live = self._live
         if not live.ended.is_set():
             with lending():
-                served = live.inline is not None and live.inline.serve(live.ended.is_set, timeout)
-                if not served and not live.ended.wait(timeout):
-                    return False
+                ended = live.inline.serve(live.ended.is_set, timeout) if live.inline is not None else live.ended.wait(timeout)
+            if not ended:
+                return False
         self._manager.settled(live)
         return True
 
     async def wait_async(self) -> None:
-        """`wait` for coroutines: the event loop goes on meanwhile, and inline tasks run in it."""
+        """`wait` for coroutines: the event loop goes on meanwhile, and inline tasks run in it.
+
+        Inside a coroutine task its place is lent out meanwhile.
+        """
         import asyncio
+
+        from nerv.pools.coroutine import lending_place
 
         live = self._live
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
-        if live.inline is not None:
-            live.inline.serve_loop(loop.call_soon_threadsafe)
-        self._manager.when_settled(live, lambda: loop.call_soon_threadsafe(done.set))
-        await done.wait()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(done.set)
+
+        async with lending_place():
+            with nullcontext() if live.inline is None else live.inline.served_by(loop.call_soon_threadsafe):
+                self._manager.when_settled(live, tell)
+                await done.wait()
 
     def cancel(self, reason: str = "") -> bool:
         """Start nothing more but cleanup, and tell what runs to stop; after `grace` it is given up.
@@ -269,18 +287,22 @@ class Events:
                     yield event
                     if event.type in TERMINAL:
                         return
-                grown.acquire()
+                with lending():
+                    grown.acquire()
         finally:
             self._live.on_change.remove(grown.release)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         import asyncio
 
+        from nerv.pools.coroutine import lending_place
+
         log = self._live.log
         loop, grown = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(grown.set)
+            with suppress(RuntimeError):  # the loop was closed: nobody listens any more
+                loop.call_soon_threadsafe(grown.set)
 
         if self._follow:
             self._live.on_change.append(wake)
@@ -296,7 +318,8 @@ class Events:
                         return
                 if not self._follow:
                     return
-                await grown.wait()
+                async with lending_place():
+                    await grown.wait()
         finally:
             if self._follow:
                 self._live.on_change.remove(wake)

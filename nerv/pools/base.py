@@ -28,6 +28,9 @@ class Source(Protocol):
         """The call that lent its slot goes on: True, at once; else `back` is called when it has a slot again, which is
         before anything new is given out."""
 
+    def recall(self, pool: Pool, call: Call) -> None:
+        """The call is about to end, though something that it left behind still waits: its slot isn't lent any more."""
+
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended (its `value` or `error` is set), and give the best ready call, or None.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from nerv.calls import Call
@@ -15,6 +17,10 @@ from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
     import asyncio
+
+
+_current: ContextVar[tuple[AsyncPool, Call] | None] = ContextVar("nerv_coroutine", default=None)
+"""The call that the present asyncio task belongs to, if it is one of a pool's."""
 
 
 class AsyncPool:
@@ -36,6 +42,7 @@ class AsyncPool:
         self.running = 0
         self._loop = loop
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()  # two workers may have the first coroutine ready at the same time
         self._tasks: dict[Call, asyncio.Task[None]] = {}  # touched on the loop's thread only
         self._source: Source
 
@@ -60,13 +67,15 @@ class AsyncPool:
         """The loop has other things to do."""
 
     def _summon(self) -> None:
-        if self._loop is None:
-            import asyncio
+        with self._starting:
+            if self._loop is None:
+                import asyncio
 
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._run_loop, name=f"nerv-{self.name}", daemon=True)
-            self._thread.start()
-        self._loop.call_soon_threadsafe(self._pump)
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._run_loop, name=f"nerv-{self.name}", daemon=True)
+                self._thread.start()
+        with suppress(RuntimeError):  # the caller's loop was closed under us: whoever closes the engine ends what is left
+            self._loop.call_soon_threadsafe(self._pump)
 
     def _run_loop(self) -> None:
         import asyncio
@@ -91,7 +100,9 @@ class AsyncPool:
 
     def _begin(self, call: Call) -> None:
         loop: Any = self._loop
-        self._tasks[call] = loop.create_task(self._perform(call), context=call.live.contextvars.copy())
+        context = call.live.contextvars.copy()
+        context.run(_current.set, (self, call))
+        self._tasks[call] = loop.create_task(self._perform(call), context=context)
 
     async def _perform(self, call: Call) -> None:
         try:
@@ -100,6 +111,8 @@ class AsyncPool:
         except BaseException as error:  # whatever a task raises is the task's failure, not the loop's
             call.error = error
         del self._tasks[call]
+        if call.lent:
+            self._source.recall(self, call)
         self._pump(call)
 
     def tell_cancelled(self, calls: Iterable[Call]) -> None:
@@ -127,6 +140,26 @@ class AsyncPool:
             self._thread.join(patience)
 
 
+@asynccontextmanager
+async def lending_place() -> AsyncIterator[None]:
+    """Around an await: inside a coroutine task its place in the pool is lent out meanwhile."""
+    import asyncio
+
+    pool, call = _current.get() or (None, None)
+    loop = asyncio.get_running_loop()
+    if pool is None or call is None or pool._loop is not loop or call not in pool._tasks:  # not ours, or left behind
+        yield
+        return
+    source = pool._source
+    source.lend(pool, call)
+    try:
+        yield
+    finally:
+        back = asyncio.Event()
+        if not source.reclaim(pool, call, lambda: loop.call_soon_threadsafe(back.set)):
+            await back.wait()
+
+
 class LoopFactory(PoolFactory):
     """Makes the usual pools, but has coroutines run in a loop that is already there (`arun`)."""
 
@@ -134,7 +167,10 @@ class LoopFactory(PoolFactory):
         self._loop = loop
 
     def make(self, name: str, settings: Settings) -> Pool:
-        """The pool `async` on the given loop, the others as usual."""
+        """Pools for coroutines on the given loop, the others as usual."""
         if name == "async":
             return AsyncPool(name, settings.max_coroutines, self._loop)
+        pool = settings.pools.get(name)
+        if pool is not None and pool.kind == "async":
+            return AsyncPool(name, pool.workers, self._loop)
         return super().make(name, settings)

@@ -6,7 +6,9 @@ Each execution that uses it has one of its own, because each has its own waiting
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
 
 from nerv.calls import Call
 from nerv.functions import is_coroutine_function
@@ -15,7 +17,7 @@ from nerv.tasks import TaskDef
 
 
 class InlinePool:
-    """Runs calls inside `serve` (a thread waits for the execution) or `pump` (an event loop does)."""
+    """Runs calls inside `serve` (a thread waits for the execution) or `served_by` (an event loop does)."""
 
     kind = "inline"
     counts_running = True
@@ -25,9 +27,9 @@ class InlinePool:
         self.name = name
         self.limit = 1
         self.running = 0
-        self._serving = threading.Lock()  # one thread serves at a time; a second waiter just waits for the end
+        self._serving = threading.Lock()  # one thread serves at a time; a second one takes over when the first leaves
         self._ready = threading.Semaphore(0)
-        self._wake: Callable[[], object] = self._ready.release
+        self._loops: list[Callable[[], object]] = []  # what has an event loop look for work
         self._source: Source
 
     def bind(self, source: Source) -> None:
@@ -52,25 +54,42 @@ class InlinePool:
 
     def wake(self) -> None:
         """Have the server look again: something is ready, or the execution has ended."""
-        self._wake()
+        self._ready.release()
+        for look in self._loops:
+            look()
 
     def serve(self, is_done: Callable[[], bool], timeout: float | None) -> bool:
-        """Run calls in this thread until `is_done()`; False when another thread does that already or time is up."""
-        if not self._serving.acquire(blocking=False):
-            return False
+        """Run calls in this thread, or wait while another one does, until `is_done()`. False: `timeout` s have passed."""
+        deadline = None if timeout is None else monotonic() + timeout
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - monotonic())
+
+        if not self._serving.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            return is_done()
         try:
             while not is_done():
                 self.pump()
-                if not is_done() and not self._ready.acquire(timeout=timeout):
-                    return False
+                if not is_done() and not self._ready.acquire(timeout=left()):
+                    return is_done()
             return True
         finally:
             self._serving.release()
 
-    def serve_loop(self, schedule: Callable[[Callable[[], None]], object]) -> None:
-        """From now on run calls in an event loop; `schedule` is its `call_soon_threadsafe`."""
-        self._wake = lambda: schedule(self.pump)
-        schedule(self.pump)
+    @contextmanager
+    def served_by(self, schedule: Callable[[Callable[[], None]], object]) -> Iterator[None]:
+        """Meanwhile calls run in an event loop; `schedule` is its `call_soon_threadsafe`."""
+
+        def look() -> None:
+            with suppress(RuntimeError):  # the loop was closed
+                schedule(self.pump)
+
+        self._loops = [*self._loops, look]
+        look()
+        try:
+            yield
+        finally:
+            self._loops = [other for other in self._loops if other is not look]
 
     def pump(self) -> None:
         """Run what is ready, here and now."""
