@@ -10,7 +10,8 @@ first, and the lowest `NUMBER_BITS` bits are the task's own number, so a heap of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 NUMBER_BITS: Final = 36
@@ -20,32 +21,48 @@ _TALLEST: Final = (1 << HEIGHT_BITS) - 1
 
 
 class Graph:
-    """Who depends on whom, in numbers.
+    """Who depends on whom, in numbers. What only a run needs is worked out when first asked for, once.
 
     Args:
         dependencies: for each task the numbers of those that it needs, without repeats.
         priorities: for each task its priority.
 
     Attributes:
-        dependents: for each task the numbers of those that need it.
         order: all task numbers, each after its dependencies; shorter than the graph if it has a cycle.
-        ranks: for each task its rank (see above); only for graphs without a cycle.
     """
 
-    __slots__ = ("dependencies", "dependents", "order", "ranks")
-
-    def __init__(self, dependencies: Sequence[Sequence[int]], priorities: Iterable[int]) -> None:
+    def __init__(self, dependencies: Sequence[Sequence[int]], priorities: Sequence[int]) -> None:
         self.dependencies = dependencies
-        self.dependents: list[Sequence[int]] = _turned(dependencies)
+        self._priorities = priorities
         self.order = self._topological()
-        self.ranks = [rank(p, h, i) for i, (p, h) in enumerate(zip(priorities, self._heights(), strict=True))]
+
+    @cached_property
+    def dependents(self) -> list[Sequence[int]]:
+        """For each task the numbers of those that need it."""
+        return _turned(self.dependencies)
+
+    @cached_property
+    def in_degrees(self) -> list[int]:
+        """For each task how many it needs."""
+        return list(map(len, self.dependencies))
+
+    @cached_property
+    def ranks(self) -> list[int]:
+        """For each task its rank (see above); only for graphs without a cycle."""
+        heights = self._heights()
+        if len(set(self._priorities)) > 1:
+            return list(map(rank, self._priorities, heights, range(len(heights))))
+        base = rank(self._priorities[0], 0, 0) if heights else 0
+        return [base - (height << NUMBER_BITS) + task for task, height in enumerate(heights)]
 
     def __len__(self) -> int:
         return len(self.dependencies)
 
-    def _topological(self) -> list[int]:
-        """Kahn's algorithm (1962), first in first out: by level, within a level by definition order of what freed it."""
-        missing = [len(needs) for needs in self.dependencies]
+    def _topological(self) -> Sequence[int]:
+        """Definition order, if that will do; else by Kahn's algorithm (1962), first in first out."""
+        if all(map(_is_after, range(len(self.dependencies)), self.dependencies)):
+            return range(len(self.dependencies))
+        missing = self.in_degrees.copy()
         order = [task for task, count in enumerate(missing) if not count]
         dependents = self.dependents
         for task in order:
@@ -57,32 +74,32 @@ class Graph:
 
     def _heights(self) -> list[int]:
         """Number of tasks in the longest chain that starts behind each task."""
-        heights = [0] * len(self.dependencies)
+        dependencies = self.dependencies
+        heights = [0] * len(dependencies)
         for task in reversed(self.order):
-            above = heights[task] + 1
-            for need in self.dependencies[task]:
-                if heights[need] < above:
-                    heights[need] = above
+            needs = dependencies[task]
+            if needs:
+                above = heights[task] + 1
+                for need in needs:
+                    if heights[need] < above:
+                        heights[need] = above
         return heights
 
     def levels(self) -> list[list[int]]:
         """Task numbers by level: a task is in the first level after all that it needs; within a level by priority, then
         definition order."""
         depth = [0] * len(self.dependencies)
-        widest = -1
+        dependencies = self.dependencies
         for task in self.order:
-            needs = self.dependencies[task]
+            needs = dependencies[task]
             if needs:
-                level = depth[task] = 1 + max([depth[need] for need in needs])
-                widest = max(widest, level)
-            elif widest < 0:
-                widest = 0
-        levels: list[list[int]] = [[] for _ in range(widest + 1)]
+                depth[task] = 1 + max([depth[need] for need in needs])
+        levels: list[list[int]] = [[] for _ in range(max(depth, default=-1) + 1)]
         for task, level in enumerate(depth):
             levels[level].append(task)
-        shift = NUMBER_BITS + HEIGHT_BITS
-        for members in levels:
-            members.sort(key=lambda task: self.ranks[task] >> shift)
+        if len(set(self._priorities)) > 1:
+            for members in levels:
+                members.sort(key=lambda task: -self._priorities[task])
         return levels
 
     def cycle(self) -> list[int]:
@@ -98,6 +115,10 @@ class Graph:
             path.append(task)
             task = min(need for need in self.dependencies[task] if need in stuck)
         return path[seen[task] :][::-1]
+
+
+def _is_after(task: int, needs: Sequence[int]) -> bool:
+    return not needs or max(needs) < task
 
 
 def _turned(dependencies: Sequence[Sequence[int]]) -> list[Sequence[int]]:

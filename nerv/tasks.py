@@ -155,7 +155,6 @@ _GIVEN: Final = (
 
 
 _LISTS: Final = frozenset({list, tuple})
-_ONLY_STR: Final = {str}
 
 
 def _rebuilt(fields: dict[str, Any]) -> TaskDef:
@@ -176,8 +175,14 @@ def _own_id(given: object, fn: object, problems: list[str]) -> str:
 
 
 def _ids(dependencies: Any, problems: list[str]) -> tuple[str, ...]:
-    if dependencies.__class__ in _LISTS and {*map(type, dependencies)} == _ONLY_STR:
-        return tuple(dict.fromkeys(dependencies))
+    if dependencies.__class__ in _LISTS:
+        try:
+            "".join(dependencies)  # the quickest way to see that they are all str
+        except TypeError:
+            pass
+        else:
+            distinct = {*dependencies}
+            return tuple(dependencies if len(distinct) == len(dependencies) else dict.fromkeys(dependencies))
     if isinstance(dependencies, str):
         problems.append(f"dependencies takes a list, not one str; write dependencies=[{dependencies!r}]")
         return ()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -47,9 +49,10 @@ class Workflow:
         problems = _names_problems(name, description) + _kind_problems(self._definitions)
         if problems:
             raise WorkflowDefinitionError(problems, f"workflow {name!r} can't run")
-        self.__dict__.update(zip(("_index", "_numbers"), _numbered(self._definitions, problems), strict=True))
+        with _without_garbage_collection():
+            self.__dict__.update(zip(("_index", "_numbers"), _numbered(self._definitions, problems), strict=True))
+            graph = self.__dict__["_graph"] = Graph(self._numbers, [task.priority for task in self._definitions])
         _result_problems(result, self._index, problems)
-        graph = self.__dict__["_graph"] = Graph(self._numbers, [task.priority for task in self._definitions])
         if cycle := graph.cycle():
             ring = [self._definitions[i].id for i in cycle]
             problems += _ring_problems(ring)
@@ -149,7 +152,8 @@ class Workflow:
     @cached_property
     def rules(self) -> bytes:
         """For each task number its `run_when`, as an index into `nerv.tasks.RUN_WHEN`."""
-        return bytes([RUN_WHEN.index(task.run_when) for task in self._definitions])
+        rule_of = {rule: number for number, rule in enumerate(RUN_WHEN)}
+        return bytes([rule_of[task.run_when] for task in self._definitions])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -189,6 +193,19 @@ class Workflow:
 
     def __len__(self) -> int:
         return len(self._definitions)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Put off the cyclic garbage collector while a large graph is numbered: everything made here lives as long as the
+    workflow, and at a million tasks looking through it again and again was a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _rebuilt(name: str, tasks: tuple[TaskDef, ...], description: str, result: Any) -> Workflow:
@@ -231,24 +248,28 @@ def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict
             if count > 1:
                 problems.append(Problem(task, "duplicate", f"{count} tasks have the id {task!r}; ids are unique"))
     numbers: list[tuple[int, ...]] = []
+    number_of = index.__getitem__
     for number, task in enumerate(tasks):
         needs = task.dependencies
         if task._outputs:
             needs = tuple(dict.fromkeys(needs + task._outputs)) if needs else task._outputs
+        if task.fn is None:
+            problems.append(Problem(task.id, "no function", f"task {task.id!r} has no function; give it fn=..."))
+        if not needs:
+            numbers.append(())
+            continue
         try:
-            found = tuple([index[need] for need in needs])
+            found = tuple(map(number_of, needs))
         except KeyError:
             found = tuple([index[need] for need in needs if need in index])
-            for need in needs:
-                if need not in index:
-                    problems.append(
-                        Problem(task.id, "unknown", f"task {task.id!r} depends on {need!r}, which is no task{near(need, index)}")
-                    )
+            problems += [
+                Problem(task.id, "unknown", f"task {task.id!r} depends on {need!r}, which is no task{near(need, index)}")
+                for need in needs
+                if need not in index
+            ]
         if number in found:
             problems.append(Problem(task.id, "self loop", f"task {task.id!r} depends on itself; remove that dependency"))
             found = tuple([need for need in found if need != number])
-        if task.fn is None:
-            problems.append(Problem(task.id, "no function", f"task {task.id!r} has no function; give it fn=..."))
         numbers.append(found)
     return index, numbers
 
