@@ -609,19 +609,20 @@ def test_without_progress_nothing_is_shown(capsys):
 
 
 def test_the_view_moves_while_tasks_run(manager):
-    go, seen = threading.Event(), threading.Event()
+    begin, half = threading.Event(), threading.Event()
 
     class Watched(io.StringIO):
         def write(self, text):
             if "50%" in text:
-                seen.set()
+                half.set()
             return super().write(text)
 
-    execution = manager.start(Workflow("flow", [TaskDef("quick", int), TaskDef("slow", go.wait, args=(PATIENCE,))]))
+    tasks = [TaskDef("first", begin.wait, args=(PATIENCE,)), TaskDef("second", half.wait, args=(PATIENCE,))]
+    execution = manager.start(Workflow("flow", tasks))
     with ProgressView(execution, stream=Watched()):
-        assert seen.wait(PATIENCE)
-        go.set()
+        begin.set()
         execution.wait()
+    assert execution["second"]  # it saw the line that the first one's end was worth
 
 
 def test_no_thread_is_left_when_the_view_has_stopped(manager):
