@@ -216,18 +216,18 @@ def listed_names(tree: ast.Module) -> set[str] | None:
 def describe(node: ast.stmt, name: str) -> Iterator[Name]:
     """The Name of a definition and, for a class, those of its public methods."""
     if isinstance(node, FUNCTIONS):
-        yield Name("function", name, signature(node), docstring(node), complexity(node))
+        yield Name("function", name, signature(node), docstring(node))
     elif isinstance(node, ast.ClassDef):
         methods = {child.name: child for child in reversed(node.body) if isinstance(child, FUNCTIONS)}
         made_by = methods.get("__init__") or methods.get("__new__")
         bases = ", ".join(ast.unparse(base) for base in node.bases)
         text = signature(made_by, skip=1, returns=False) if made_by else f"({bases})" if bases else ""
-        yield Name("class", name, text, docstring(node), 0)
+        yield Name("class", name, text, docstring(node))
         for method in reversed(list(methods.values())):
             if not method.name.startswith("_"):
                 marks = {ast.unparse(mark).rpartition(".")[2] for mark in method.decorator_list}
                 text = "" if marks & PROPERTIES else signature(method, skip="staticmethod" not in marks)
-                yield Name("method", f"{name}.{method.name}", text, docstring(method), complexity(method))
+                yield Name("method", f"{name}.{method.name}", text, docstring(method))
     else:
         value = getattr(node, "value", None)
         text = ast.unparse(value) if value is not None and small(value) else ""
@@ -249,11 +249,6 @@ def signature(node: Function, *, skip: int = 0, returns: bool = True) -> str:
 def small(value: ast.expr) -> bool:
     """Whether a constant's value is short enough to be shown (and cheap to write out)."""
     return not isinstance(value, (ast.List, ast.Tuple, ast.Dict, ast.Set)) or len(list(ast.walk(value))) < 20
-
-
-def complexity(node: Function) -> int:
-    """McCabe's number of one function."""
-    return Counts(ast.Module(body=[node], type_ignores=[])).complexity
 
 
 def reexports(tree: ast.Module) -> Iterator[tuple[Import, str]]:

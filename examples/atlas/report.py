@@ -19,7 +19,6 @@ class Name(NamedTuple):
     name: str
     signature: str
     doc: str
-    complexity: int = 0
 
     @property
     def is_undocumented(self) -> bool:

@@ -80,7 +80,7 @@ function lists() {
   $("ranking-lists").innerHTML =
     list("Most depended on", "How many modules import it themselves, and how many load it in the end.",
       rows(DATA.depended, (i) => i.importers, (i) => `<b>${i.importers}</b> · ${i.loaders}`)) +
-    list("Heaviest to import", "Lines that one import pulls in, and from how many modules; the heaviest of each package.",
+    list("Heaviest to import", "Lines and modules that one import pulls in; the heaviest of each package.",
       rows(DATA.heaviest, (i) => i.weight, (i) => `<b>${count(i.weight)}</b> · ${i.loads}`)) +
     list("Undocumented", "Public functions, classes and methods without a docstring.",
       rows(DATA.undocumented.modules, (i) => i.undocumented, (i) => `<b>${i.undocumented}</b> of ${i.public}`)) +
