@@ -47,6 +47,7 @@ class Engine:
         self.timer = Timer(clock)
         self.lives: dict[str, Live] = {}  # executions that haven't ended
         self.draining = False
+        self.closed = False
         self._now = clock.monotonic
         self._turns: dict[Pool, Turns] = {}
         self._effects: list[Effect] = []
@@ -298,6 +299,8 @@ class Engine:
                 for queue, (ready, pool) in enumerate(zip(live.scheduler.ready, live.pools, strict=True))
             ]
             self._moved(live)
+        if self.closed:  # it came too late
+            self.halt(live)
 
     def pause(self, live: Live) -> bool:
         """Give out nothing more of this execution."""
@@ -376,14 +379,15 @@ class Engine:
         try:
             if self.lives:
                 self.drain(self.grace)
-                self._go_on()
                 for live in list(self.lives.values()):
                     self.cancel(live, "the engine was closed")
+                self._go_on()  # for cleanup
                 deadline = self._now() + self.grace
                 for live in list(self.lives.values()):
                     live.ended.wait(max(0.0, deadline - self._now()))
         finally:
-            self.draining = True
+            with self.lock:
+                self.draining = self.closed = True
             for live in list(self.lives.values()):
                 self.halt(live)
             self.timer.close()
