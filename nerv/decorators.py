@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
 from nerv.errors import Problem, WorkflowDefinitionError
@@ -22,6 +22,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _recording: ContextVar[Recording | None] = ContextVar("nerv_recording", default=None)
+
+
+def outside_recording() -> Context:
+    """A copy of the present context in which Tasks are called, not recorded: what an execution runs in, wherever it was
+    started."""
+    context = copy_context()
+    if _recording in context:
+        context.run(_recording.set, None)
+    return context
 
 
 class Recording:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import atexit
-import contextvars
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from nerv.admission import admitted
 from nerv.bus import EventBus
+from nerv.bus.threads import HandlerThread
 from nerv.clock import Clock, SystemClock
+from nerv.decorators import outside_recording
 from nerv.drafts import Drafts
 from nerv.engine import Engine
 from nerv.errors import NervError, UnknownIdError, near
@@ -112,13 +113,16 @@ class WorkflowManager:
         execution_id: str | None,
         workflow_id: str | None,
     ) -> Execution:
-        given = MappingProxyType(dict(params or {}))
+        given = MappingProxyType(_params(params))
+        _check(on_event, execution_id)
         admission = admitted(workflow, given, targets, self.settings, self._pool)
         with self._lock:
             if self._closed:
-                raise NervError("this manager is closed; make a new one")
+                raise NervError(_CLOSED)
             if execution_id is not None and execution_id in self._executions:
                 return _joined(self._executions[execution_id], admission.workflow, given)
+            if self._engine.draining:
+                raise NervError("this manager was told to drain, so it starts nothing new; make a new one")
             clock = self.clock
             live = Live(
                 self._engine,
@@ -127,7 +131,7 @@ class WorkflowManager:
                 workflow_id or admission.workflow.name,
                 given,
                 self._services if services is None else services,
-                contextvars.copy_context(),
+                outside_recording(),
                 clock.time() - clock.monotonic(),
             )
             admission.equip(live)
@@ -155,6 +159,8 @@ class WorkflowManager:
     def _pool(self, name: str) -> Pool:
         """The pool of that name, made when first needed."""
         with self._lock:
+            if self._closed:
+                raise NervError(_CLOSED)
             pool = self._pools.get(name)
             if pool is None:
                 pool = self._pools[name] = self._pool_factory.make(name, self.settings)
@@ -171,7 +177,7 @@ class WorkflowManager:
                 execution.release()
                 self.event_bus.detach(execution.log)
                 self.state_projector.detach(known)
-            close = self._one_shot and len(self._finished) == len(self._executions)
+            close = self._one_shot and not self._closed and len(self._finished) == len(self._executions)
         if close:
             threading.Thread(target=self.close, name="nerv-closer", daemon=True).start()
 
@@ -221,8 +227,13 @@ class WorkflowManager:
         report = draft.report()
         if execution_id is None and not draft.executions:
             return report
-        execution = self.execution(execution_id or draft.executions[-1])
-        return {**report, **execution.report()}
+        if execution_id is not None and execution_id not in draft.executions:
+            raise UnknownIdError(f"{execution_id!r} is no execution of workflow {workflow_id!r}")
+        known = [execution_id] if execution_id else [one for one in draft.executions if one in self._executions]
+        if not known:
+            kept = f"only {self.settings.keep} are kept (the setting `keep`)"
+            raise UnknownIdError(f"the executions of workflow {workflow_id!r} have ended and are forgotten: {kept}")
+        return {**report, **self.execution(known[-1]).report()}
 
     def get_task_status(self, task_id: str, execution_id: str | None = None) -> Mapping[str, Any]:
         """A task's state map (`["status"]` and so on), of the latest or the given execution that holds it."""
@@ -257,11 +268,9 @@ class WorkflowManager:
 
     def settled(self, live: Live) -> None:
         """Wait until an ended execution is over for everybody: handlers have heard its events, and the manager is closed
-        if it closes itself. Threads of the engine don't wait for themselves."""
-        if threading.current_thread().name.startswith("nerv-"):
-            return
+        if it closes itself. Handlers don't wait for handlers."""
         self.event_bus.flush(live.log, self.settings.grace)
-        if self._one_shot:
+        if self._one_shot and not isinstance(threading.current_thread(), HandlerThread):
             self.close()
 
     def when_settled(self, live: Live, tell: Callable[[], object]) -> None:
@@ -279,6 +288,22 @@ class WorkflowManager:
     def close_when_idle(self) -> None:
         """From now on the manager closes itself when its last execution ends (what `nerv.start` promises)."""
         self._one_shot = True
+
+
+_CLOSED: Final = "this manager is closed; make a new one"
+
+
+def _params(given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"params takes a mapping of names to values, not {given!r}")
+    return dict(given or ())
+
+
+def _check(on_event: Any, execution_id: Any) -> None:
+    if on_event is not None and not callable(on_event):
+        raise TypeError(f"on_event is called with each event, but {on_event!r} can't be called")
+    if execution_id is not None and (not isinstance(execution_id, str) or not execution_id):
+        raise TypeError(f"execution_id takes a str that isn't empty, not {execution_id!r}")
 
 
 def _joined(known: Execution, workflow: Workflow, params: Mapping[str, Any]) -> Execution:
