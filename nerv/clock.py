@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
+
+
+class Alarms(Protocol):
+    """What calls functions when their moment has come. Each engine has one of its own, which its clock makes."""
+
+    def at(self, moment: float, act: Callable[[], object]) -> None:
+        """Call `act` at `moment` (seconds of the clock's monotonic time), or at once if that has passed."""
+
+    def close(self) -> None:
+        """Forget what is still due."""
 
 
 class Clock(Protocol):
@@ -19,6 +30,9 @@ class Clock(Protocol):
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
         """Wait, holding `condition`, until it is notified or `timeout` seconds have passed (None: for ever)."""
 
+    def alarms(self) -> Alarms:
+        """New alarms by this clock."""
+
 
 class SystemClock:
     """The computer's clock."""
@@ -30,3 +44,9 @@ class SystemClock:
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
         """Wait, holding `condition`, until it is notified or `timeout` seconds have passed (None: for ever)."""
         condition.wait(timeout)
+
+    def alarms(self) -> Alarms:
+        """A `Timer`: one thread, asleep until something is due."""
+        from nerv.timer import Timer
+
+        return Timer(self)

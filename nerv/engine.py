@@ -26,7 +26,6 @@ from nerv.errors import TaskCancelledError
 from nerv.live import Live
 from nerv.pools.base import Effect, Pool
 from nerv.scheduler import ALL_FINISHED
-from nerv.timer import Timer
 from nerv.turns import Lane, Turns
 
 
@@ -44,7 +43,7 @@ class Engine:
         self.clock = clock
         self.bus = bus
         self.grace = grace
-        self.timer = Timer(clock)
+        self.timer = clock.alarms()
         self.lives: dict[str, Live] = {}  # executions that haven't ended
         self.draining = False
         self.closed = False
