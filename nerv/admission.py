@@ -124,8 +124,8 @@ def admitted(
         UnknownIdError: an unknown target.
     """
     if not isinstance(workflow, Workflow):
-        hint = "; call it to get one" if getattr(workflow, "is_nerv_workflow", False) else ""
-        raise TypeError(f"{workflow!r} is no Workflow{hint}")
+        hint = "call it to get one" if getattr(type(workflow), "is_nerv_workflow", False) else 'write Workflow("name", tasks)'
+        raise TypeError(f"{workflow!r} is no Workflow; {hint}")
     if targets is not None:
         workflow = workflow.select(targets)
     problems = _param_problems(workflow, params)

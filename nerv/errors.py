@@ -122,7 +122,7 @@ class UnknownIdError(NervError, KeyError):
 
 def near(name: object, known: Iterable[str]) -> str:
     """` (did you mean 'extract'?)` when something known is like `name`, else an empty string."""
-    close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)
+    close = difflib.get_close_matches(str(name), [one for one in known if isinstance(one, str)], n=3, cutoff=0.6)
     return f" (did you mean {' or '.join(repr(c) for c in close)}?)" if close else ""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nerv import drawing
 from nerv.errors import CycleError, Problem, UnknownIdError, WorkflowDefinitionError, near
@@ -262,16 +262,20 @@ def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict
             found = tuple(map(number_of, needs))
         except KeyError:
             found = tuple([index[need] for need in needs if need in index])
-            problems += [
-                Problem(task.id, "unknown", f"task {task.id!r} depends on {need!r}, which is no task{near(need, index)}")
-                for need in needs
-                if need not in index
-            ]
+            for need in needs:
+                if need not in index:
+                    guess = near(need, index) if len(problems) < _GUESSES else ""
+                    message = f"task {task.id!r} depends on {need!r}, which is no task{guess}"
+                    problems.append(Problem(task.id, "unknown", message))
         if number in found:
             problems.append(Problem(task.id, "self loop", f"task {task.id!r} depends on itself; remove that dependency"))
             found = tuple([need for need in found if need != number])
         numbers.append(found)
     return index, numbers
+
+
+_GUESSES: Final = 20
+"""Problems that come with a near miss; looking for one takes as long as the workflow has tasks."""
 
 
 def _result_problems(result: Any, index: Mapping[str, int], problems: list[Problem]) -> None:
