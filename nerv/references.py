@@ -63,7 +63,8 @@ class Reference:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{self!r} can't be changed")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self!r} can't be changed")
 
 
 class Output(Reference, Generic[T]):

@@ -72,7 +72,8 @@ class Workflow:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"workflow {self.name!r} can't be changed; make a new one")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"workflow {self.name!r} can't be changed; make a new one")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self.name, self._definitions, self.description, self._result)
