@@ -1,0 +1,116 @@
+"""What the tests of the core share: tasks that wait for a word, and ways to wait that can't hang a test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import nerv
+
+PATIENCE = 20.0
+"""Seconds after which a handshake counts as lost."""
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def flow(*tasks, name="wf", **options):
+    """A workflow of these tasks."""
+    return nerv.Workflow(name, tasks, **options)
+
+
+def reached(event, what="the other side"):
+    """Wait for an event that must come."""
+    assert event.wait(PATIENCE), f"waited {PATIENCE} s for {what}"
+    return True
+
+
+def ended(execution):
+    """The execution, once it has ended."""
+    assert execution.wait(PATIENCE), f"it hangs: {execution.summary()}"
+    return execution
+
+
+def statuses(execution):
+    """The name of every task's status."""
+    return {task: execution.task(task).status.name for task in execution.workflow.tasks}
+
+
+def kinds(execution, task=None):
+    """The types of its events, of one task if one is named."""
+    return [event.type.value for event in execution.events() if task is None or event.task_id == task]
+
+
+class Hold:
+    """A task function that says when it was called, and returns `value` when it is let go.
+
+    With `deaf=False` it stops when it is told to, as a good task does.
+    """
+
+    def __init__(self, value=None, *, deaf=True):
+        self.value = value
+        self.deaf = deaf
+        self.began = threading.Event()
+        self._go = threading.Event()
+
+    def __call__(self, ctx):
+        self.began.set()
+        if self.deaf:
+            reached(self._go, "a word to go on")
+            return self.value
+        while not self._go.wait(0.001):
+            ctx.check_cancelled()
+        return self.value
+
+    def go(self):
+        """Let it return."""
+        self._go.set()
+
+    def entered(self):
+        """Wait until it has been called."""
+        return reached(self.began, "a task to begin")
+
+
+class Gauge:
+    """Counts how many are inside at once."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.inside = self.most = self.total = 0
+
+    def __enter__(self):
+        with self._lock:
+            self.inside += 1
+            self.total += 1
+            self.most = max(self.most, self.inside)
+
+    def __exit__(self, *_):
+        with self._lock:
+            self.inside -= 1
+
+
+def boom(*_):
+    """Raise what tests look for."""
+    raise ValueError("boom")
+
+
+def give(value):
+    """The value itself, as it came."""
+    return value
+
+
+def environment():
+    """The environment in which a fresh interpreter finds this nerv and these tests."""
+    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def python(code, *, exit_code=0, timeout=45):
+    """Run code in a fresh interpreter, where a warning is an error; the result is what it printed, and its stderr."""
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment(), check=False)
+    assert done.returncode == exit_code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout, done.stderr
