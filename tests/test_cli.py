@@ -212,6 +212,14 @@ def test_a_file_without_a_workflow_says_what_to_add(write):
     assert "@workflow" in message
 
 
+@pytest.mark.parametrize(
+    "text", ["def build(size) -> 'Workflow': ...", "from helper import build", "class build: ...", "build = 3"]
+)
+def test_what_only_looks_like_a_builder_is_none(write, text):
+    write("helper.py", "def build(): ...")
+    assert refusal(write("flow.py", text)).startswith("flow.py holds no workflow.")
+
+
 def test_a_name_that_is_not_there_is_named_with_the_nearest(write):
     write("flow.py")
     assert refusal("flow.py:addnig") == "flow.py has no 'addnig' (did you mean 'adding'?)"
@@ -260,6 +268,23 @@ def test_an_import_that_fails_shows_the_users_lines_only(write):
     assert message.startswith("flow.py can't be imported:\nTraceback")
     assert re.findall(r'File ".*?(\w+\.py)", line (\d+)', message) == [("flow.py", "2"), ("helper.py", "2")]
     assert message.endswith("ZeroDivisionError: division by zero")
+
+
+def test_of_a_cause_too_the_users_lines_only_are_shown(write):
+    text = """
+        import nerv
+        def fail(): raise KeyError("deep")
+        def flow():
+            try:
+                nerv.run(nerv.Workflow("inner", [nerv.TaskDef("a", fail)]))
+            except nerv.WorkflowFailedError as error:
+                raise RuntimeError("outer") from error
+    """
+    write("flow.py", text)
+    message = refusal("flow.py:flow")
+    assert "KeyError: 'deep'" in message
+    assert "RuntimeError: outer" in message
+    assert set(re.findall(r'File ".*?(\w+\.py)"', message)) == {"flow.py"}
 
 
 def test_a_syntax_error_is_shown_where_it_is(write):

@@ -136,6 +136,12 @@ def test_settings_are_checked_when_they_are_first_used(name, config):
         getattr(services, name)()
 
 
+def test_a_setting_named_like_a_part_is_refused_though_the_part_is_overridden():
+    services = Services(config={"clock": None}, event_bus=providers.Object(EventBus()))
+    with pytest.raises(ConfigError, match="there is no setting 'clock'"):
+        services.workflow_manager()
+
+
 def test_a_manager_of_wrong_settings_leaves_nothing_running():
     before = threading.active_count()
     with pytest.raises(ConfigError):

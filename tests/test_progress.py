@@ -263,6 +263,13 @@ def test_failures_that_come_together_are_limited_too():
     assert said.count("further failures are only counted") == 1
 
 
+def test_a_run_that_has_ended_says_so_once():
+    lined = Lined()
+    lined.draw()
+    lined.history.happens(*[("SKIPPED", task) for task in range(4)]).ends()
+    assert lined.draw() == ""
+
+
 def test_the_last_line_says_how_it_ended():
     lined = Lined()
     lined.history.happens(*[("SKIPPED", task) for task in range(4)]).later(2.0).ends("FAILED")
