@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from nerv.bus import EventBus
@@ -50,7 +51,7 @@ class Engine:
         self._now = clock.monotonic
         self._turns: dict[Pool, Turns] = {}
         self._effects: list[Effect] = []
-        self._quiet = threading.Condition(self.lock)  # notified when a call has ended, while draining
+        self._quiet = threading.Condition(self.lock)  # notified when an execution has ended; while draining, also a call
         self._returning: dict[Pool, deque[tuple[Call, Effect]]] = {}  # calls that want the slot back which they lent
 
     def adopt(self, pool: Pool) -> None:
@@ -263,6 +264,7 @@ class Engine:
     def _end(self, live: Live) -> None:
         if self.lives.pop(live.id, None) is None:
             return
+        self._quiet.notify_all()
         if live.inline is not None:
             del self._turns[live.inline]
             self._effects.append(live.inline.wake)
@@ -361,7 +363,17 @@ class Engine:
         """Give out nothing more, and wait until nothing runs. False: it took longer than `timeout` seconds."""
         with self.lock:
             self.draining = True
-            return self._quiet.wait_for(self._is_quiet, timeout)
+            return self._wait_until(self._is_quiet, timeout)
+
+    def _wait_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait, under the lock, by the engine's own clock. False: it took longer than `timeout` seconds."""
+        deadline = None if timeout is None else self._now() + timeout
+        while not done():
+            left = None if deadline is None else deadline - self._now()
+            if left is not None and left <= 0:
+                return False
+            self.clock.wait(self._quiet, left)
+        return True
 
     def _go_on(self) -> None:
         """Give out work again after a drain."""
@@ -381,9 +393,8 @@ class Engine:
                 for live in list(self.lives.values()):
                     self.cancel(live, "the engine was closed")
                 self._go_on()  # for cleanup
-                deadline = self._now() + self.grace
-                for live in list(self.lives.values()):
-                    live.ended.wait(max(0.0, deadline - self._now()))
+                with self.lock:
+                    self._wait_until(lambda: not self.lives, self.grace)
         finally:
             with self.lock:
                 self.draining = self.closed = True

@@ -1,0 +1,320 @@
+"""`SimulatedPools`: pools that run calls on one thread, in an order that a seed decides and that can be repeated.
+
+How it works. Each pool has as many workers as its settings say, but a worker is only a place where a call is held "in
+flight". One step does one thing that could happen next in reality, drawn at random: a free worker comes for a call that
+the pool was called up for, or one of the calls in flight ends. A call's function is called when it ends, in the thread
+that steps; to the engine it was running since it was taken. When nothing can happen without time passing, time jumps
+to the next moment at which something is due, if the clock is a `FakeClock(auto=True)`.
+
+Pools of processes take calls several at a time, as the real one does, and their workers can die: the call under way is
+lost, the others are given back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
+from random import Random
+from typing import TypeAlias
+
+from nerv.calls import Call
+from nerv.errors import WorkerCrashedError
+from nerv.functions import is_coroutine_function
+from nerv.pools.base import Pool, Source
+from nerv.settings import Settings
+from nerv.tasks import TaskDef
+from nerv.testing.clock import FakeClock
+
+Fault: TypeAlias = Callable[[Call], BaseException | None]
+"""Decides what befalls a call in place of its function: an exception that it fails with, or None."""
+
+Step: TypeAlias = Callable[[], None]
+
+
+class InjectedError(Exception):
+    """Raised by nobody: what a call fails with when a simulation decided that it fails."""
+
+
+class Faults:
+    """Lets calls fail at random.
+
+    Args:
+        seed: of its random generator.
+        failing: the chance that a call fails with `InjectedError` in place of running its function.
+        crashing: the chance that the worker dies under it (`WorkerCrashedError`).
+    """
+
+    def __init__(self, seed: int = 0, *, failing: float = 0.0, crashing: float = 0.0) -> None:
+        self._random = Random(seed)  # noqa: S311  (nothing is kept secret by it)
+        self._failing = failing
+        self._crashing = crashing
+
+    def __call__(self, call: Call) -> BaseException | None:
+        """What befalls this call."""
+        drawn = self._random.random()
+        if drawn < self._failing:
+            return InjectedError(f"task {call.task.id!r} was chosen to fail")
+        if drawn < self._failing + self._crashing:
+            return WorkerCrashedError(f"the worker of task {call.task.id!r} was chosen to die")
+        return None
+
+
+class Worker:
+    """A place for calls in flight: the one under way since it was begun, and those claimed behind it."""
+
+    __slots__ = ("calls", "ends_at", "finished")
+
+    def __init__(self) -> None:
+        self.calls: deque[Call] = deque()
+        self.finished: list[Call] = []
+        self.ends_at = -inf
+
+
+class SimulatedPool:
+    """A pool whose workers are simulated. A whole manager is simulated with `SimulatedPools`, which makes these.
+
+    Args:
+        seed: decides what happens next; a number, or a random generator that others draw from too.
+        name, workers: as of any pool.
+        kind: "thread", "async" or "process"; process workers take several calls at a time.
+        clock: needed only for `takes`.
+        takes: how many seconds of `clock` a call takes; `math.inf`: it hangs until it is given up. Default: none.
+        faults: what befalls calls in place of their functions.
+    """
+
+    attended = False
+
+    def __init__(
+        self,
+        seed: Random | int = 0,
+        name: str = "simulated",
+        workers: int = 4,
+        *,
+        kind: str = "thread",
+        clock: FakeClock | None = None,
+        takes: Callable[[Call], float] | None = None,
+        faults: Fault | None = None,
+    ) -> None:
+        if takes is not None and clock is None:
+            raise ValueError("takes= is in seconds of a FakeClock: pass clock= too")
+        self.name = name
+        self.kind = kind
+        self.limit = workers
+        self.running = 0
+        self.counts_running = kind != "process"
+        self._random = Random(seed) if isinstance(seed, int) else seed  # noqa: S311  (no secrets)
+        self._clock = clock
+        self._takes = takes
+        self._faults = faults
+        self._workers = [Worker() for _ in range(workers)]
+        self._called = False  # there may be calls that nobody has come for
+        self._source: Source
+
+    # ---- what a Pool does -------------------------------------------------------------------------------------------
+
+    def bind(self, source: Source) -> None:
+        """Told once where calls come from."""
+        self._source = source
+
+    def objection(self, task: TaskDef) -> str | None:
+        """As in reality, coroutine functions belong into a pool of kind "async", others don't."""
+        if task.fn is None or is_coroutine_function(task.fn) == (self.kind == "async"):
+            return None
+        what = "a plain function" if self.kind == "async" else "a coroutine function"
+        return f"is {what}, which the {self.kind} pool {self.name!r} can't run; leave out pool="
+
+    def call_up(self, ready: int) -> None:  # noqa: ARG002  (it hears what every pool hears)
+        """Somebody shall come for calls: that is one of the things that can happen next."""
+        self._called = True
+
+    def arrived(self, worker: Worker) -> None:
+        """Nothing to note."""
+
+    def rested(self, worker: Worker) -> None:  # noqa: ARG002  (likewise)
+        """There was nothing to come for."""
+        self._called = False
+
+    def tell_cancelled(self, calls: Iterable[Call]) -> None:
+        """Its task asks `ctx.cancelled`."""
+
+    def abandon(self, calls: Iterable[Call]) -> None:
+        """Forget these calls: their functions are never called. What a process had claimed besides is given back."""
+        given_up = set(calls)
+        for worker in self._workers:
+            if given_up.isdisjoint(worker.calls):
+                continue
+            left = [call for call in worker.calls if call not in given_up]
+            if worker.calls[0] in given_up:
+                worker.calls.clear()
+                self._report(worker, left)
+            else:
+                worker.calls = deque(left)
+
+    def close(self, patience: float) -> None:
+        """There is nothing to close."""
+
+    # ---- what can happen next ---------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Let one thing happen that can happen now. False: nothing can."""
+        return _step([self], self._random)
+
+    def possible(self) -> Iterator[Step]:
+        """Everything that can happen now, as functions that make it happen."""
+        now = 0.0 if self._clock is None else self._clock.monotonic()
+        for worker in self._workers:
+            if worker.calls:
+                if worker.ends_at <= now:
+                    yield lambda worker=worker: self._end(worker)  # type: ignore[misc]
+            elif worker.finished:
+                yield lambda worker=worker: self._report(worker, [])  # type: ignore[misc]
+        free = next((worker for worker in self._workers if not worker.calls and not worker.finished), None)
+        if self._called and free is not None:
+            yield lambda: self._come(free)
+
+    def due(self) -> float:
+        """The moment of the clock at which the next call in flight ends; infinity if none does."""
+        return min((worker.ends_at for worker in self._workers if worker.calls), default=inf)
+
+    def _come(self, worker: Worker) -> None:
+        if self.counts_running:
+            call = self._source.advance(self, None, worker)
+            self._take(worker, [] if call is None else [call])
+        else:
+            self._report(worker, [])
+
+    def _end(self, worker: Worker) -> None:
+        call = worker.calls.popleft()
+        crash = self._run(call)
+        if self.counts_running:
+            following = self._source.advance(self, call, worker)
+            self._take(worker, [] if following is None else [following])
+            return
+        worker.finished.append(call)
+        if crash:
+            claims, worker.calls = list(worker.calls), deque()
+            self._report(worker, claims)
+        elif worker.calls:
+            self._begin(worker)
+            if self._random.random() < 0.5:  # a process may also tell later that it began
+                self._source.begin(worker.calls[0])
+
+    def _report(self, worker: Worker, claims: list[Call]) -> None:
+        """A process worker hands over what is finished, gives back what it had only claimed, and comes for more."""
+        if not self.counts_running:
+            if claims:
+                self._source.give_back(self, claims)
+            finished, worker.finished = worker.finished, []
+            self.running += 1
+            calls = self._source.advance_many(self, finished, worker, self._random.randint(1, 4))
+            self.running -= 1
+            self._take(worker, calls)
+
+    def _take(self, worker: Worker, calls: list[Call]) -> None:
+        worker.calls.extend(calls)
+        if calls:
+            self._begin(worker)
+        if not self.counts_running:
+            self.running = sum(bool(worker.calls) for worker in self._workers)
+
+    def _begin(self, worker: Worker) -> None:
+        if self._takes is not None and self._clock is not None:
+            worker.ends_at = self._clock.monotonic() + self._takes(worker.calls[0])
+
+    def _run(self, call: Call) -> bool:
+        """Let a call end; True: its worker died."""
+        error = None if self._faults is None else self._faults(call)
+        if error is not None:
+            call.error = error
+        else:
+            call.run()
+            if self.kind == "async" and call.error is None:
+                _finish_coroutine(call)
+        return isinstance(call.error, WorkerCrashedError)
+
+
+class SimulatedPools:
+    """A `pool_factory` for a `WorkflowManager`, all of whose pools are simulated and share one random generator.
+
+    A task mustn't wait for another execution, since the thread that would run it is waiting. Inline tasks aren't the
+    pools' affair: they run in `Execution.wait`.
+
+    Args:
+        seed: decides the order of everything.
+        clock: a `FakeClock` that the simulation moves from now on, if it is `auto`.
+        takes, faults: see `SimulatedPool`.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        clock: FakeClock | None = None,
+        takes: Callable[[Call], float] | None = None,
+        faults: Fault | None = None,
+    ) -> None:
+        self._random = Random(seed)  # noqa: S311  (no secrets)
+        self._clock = clock
+        self._takes = takes
+        self._faults = faults
+        self._pools: list[SimulatedPool] = []
+        if clock is not None:
+            clock.drive(self._go_on)
+
+    def make(self, name: str, settings: Settings) -> Pool:
+        """A simulated pool for one of the built-in names, or a name of the `pools` setting."""
+        kind, workers = name, settings.workers
+        if name in settings.pools:
+            kind, workers = settings.pools[name].kind, settings.pools[name].workers
+        elif name == "process":
+            workers = settings.processes
+        elif name == "async":
+            workers = settings.max_coroutines
+        pool = SimulatedPool(
+            self._random, name, workers, kind=kind, clock=self._clock, takes=self._takes, faults=self._faults
+        )
+        self._pools.append(pool)
+        return pool
+
+    def step(self) -> bool:
+        """Let one thing happen that can happen now, in any of the pools. False: nothing can, without time passing."""
+        return _step(self._pools, self._random)
+
+    def run(self) -> None:
+        """Go on until nothing can happen any more: all has ended, or waits for something that won't come by itself."""
+        while self._go_on():
+            pass
+
+    def _go_on(self) -> bool:
+        return self.step() or self._jump()
+
+    def _jump(self) -> bool:
+        """Move the clock on to whatever happens next. False: nothing does."""
+        clock = self._clock
+        if clock is None or not clock.auto:
+            return False
+        own = min((pool.due() for pool in self._pools), default=inf)
+        due = clock.due
+        moment = own if due is None else min(own, due)
+        if moment == inf:
+            return False
+        clock.advance(max(0.0, moment - clock.monotonic()))
+        return True
+
+
+def _step(pools: list[SimulatedPool], random: Random) -> bool:
+    possible = [act for pool in pools for act in pool.possible()]
+    if possible:
+        random.choice(possible)()
+    return bool(possible)
+
+
+def _finish_coroutine(call: Call) -> None:
+    """Run the coroutine that a function of an async pool gave, to its end."""
+    import asyncio
+
+    try:
+        call.value = asyncio.run(call.value)
+    except BaseException as error:  # noqa: BLE001  (whatever a task raises is the task's failure)
+        call.error = error
