@@ -25,8 +25,7 @@ _recording: ContextVar[Recording | None] = ContextVar("nerv_recording", default=
 
 
 def outside_recording() -> Context:
-    """A copy of the present context in which Tasks are called, not recorded: what an execution runs in, wherever it was
-    started."""
+    """A copy of the present context in which Tasks are called, not recorded: what an execution runs in."""
     context = copy_context()
     if _recording in context:
         context.run(_recording.set, None)

@@ -73,8 +73,10 @@ def innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def same_callables(one: Any, other: Any) -> bool:
-    """Whether they are the same function; a Task counts as its function. Bound methods are the same if their objects
-    are, partials if what they pass on is."""
+    """Whether they are the same function; a Task counts as its function.
+
+    Bound methods are the same if their objects are, partials if what they pass on is.
+    """
     one, other = (fn.fn if _is_task(fn) else fn for fn in (one, other))
     if one is other:
         return True
