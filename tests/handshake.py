@@ -108,9 +108,10 @@ def environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def python(code, *, exit_code=0, timeout=45):
+def python(code, *, exit_code=0, timeout=45, hash_seed="random"):
     """Run code in a fresh interpreter, where a warning is an error; the result is what it printed, and its stderr."""
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment(), check=False)
+    env = {**environment(), "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
     assert done.returncode == exit_code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout, done.stderr
