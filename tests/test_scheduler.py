@@ -1,0 +1,551 @@
+"""The scheduler, example by example: the complete state after each step, and the complete record of what happened.
+
+tests/properties drives it through every state and over random graphs; here a reader sees what it does.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from nerv import eventlog as log
+from nerv.errors import NervError
+from nerv.eventlog import CODES
+from nerv.graph import NUMBER_MASK, Graph
+from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, ANY_COMPLETED, STATUSES, LevelScheduler, Scheduler
+from nerv.statuses import MOVES, TaskStatus, WorkflowStatus
+from nerv.tasks import RUN_WHEN
+
+RULES = {"c": ALL_COMPLETED, "f": ALL_FINISHED, "a": ANY_COMPLETED}
+LETTERS = {"P": "PENDING", "R": "RUNNING", "C": "COMPLETED", "F": "FAILED", "S": "SKIPPED", "X": "CANCELLED"}
+BOOM = ValueError("boom")
+
+
+class Run:
+    """A scheduler with short words for looking at it. Tasks are called a, b, c ... in definition order.
+
+    `needs` is one word a task: `"- a ab"` is a, b that needs a, and c that needs both. `rules` has a letter a task.
+    """
+
+    def __init__(self, needs, rules="", *, kind=Scheduler, fail_fast=True, priorities=None, queues=None):
+        numbers = [[ord(letter) - 97 for letter in word if letter != "-"] for word in needs.split()]
+        size = len(numbers)
+        self.ids = [chr(97 + number) for number in range(size)]
+        queues = queues or [0] * size
+        self.records = []
+        self.scheduler = kind(
+            Graph(numbers, priorities or [1] * size),
+            self.ids,
+            [RULES[letter] for letter in rules or "c" * size],
+            queues,
+            max(queues, default=0) + 1,
+            self.records,
+            fail_fast=fail_fast,
+        )
+
+    def started(self, **data):
+        self.scheduler.start(0.0, data)
+        return self
+
+    def take(self, queue=0):
+        """Take a task; its name, or None."""
+        number = self.scheduler.take(queue, 1.0)
+        return None if number < 0 else self.ids[number]
+
+    def does(self, name, task, *more):
+        """Call a method with a task's number and the moment 2.0."""
+        return getattr(self.scheduler, name)(self.ids.index(task), 2.0, *more)
+
+    def __str__(self):
+        """One letter a task for its status, then what is ready, queue by queue, best first."""
+        letters = {status: letter for letter, status in LETTERS.items()}
+        statuses = "".join(letters[STATUSES[number].name] for number in self.scheduler.state)
+        ready = ["".join(self.ids[rank & NUMBER_MASK] for rank in sorted(queue)) for queue in self.scheduler.ready]
+        return " ".join((statuses, *ready)).strip()
+
+    def events(self, after=0):
+        """Type, task and data of what was recorded, from record number `after`."""
+        return [(CODES[code].value, task, data) for code, task, _, _, data in self.records[after:]]
+
+
+def test_the_numbers_of_statuses_and_rules_are_what_others_take_them_for():
+    assert tuple(TaskStatus) == STATUSES
+    assert STATUSES[0] is TaskStatus.PENDING, "an untouched bytearray is all pending"
+    assert tuple(RUN_WHEN.index(rule) for rule in ("all_completed", "all_finished", "any_completed")) == (
+        ALL_COMPLETED,
+        ALL_FINISHED,
+        ANY_COMPLETED,
+    )
+
+
+# ---- the plain way ---------------------------------------------------------------------------------------------------
+
+
+def test_a_new_scheduler_has_nothing_ready():
+    run = Run("- a")
+    assert str(run) == "PP"
+    assert run.scheduler.status is WorkflowStatus.CREATED
+    assert run.take() is None
+    assert not run.records
+
+
+def test_a_diamond_from_start_to_end_with_its_complete_record():
+    run = Run("- a a bc").started(workflow_id="w", execution_id="e")
+    scheduler = run.scheduler
+    assert str(run) == "PPPP a"
+    assert run.take() == "a"
+    assert str(run) == "RPPP"
+    run.does("completed", "a")
+    assert str(run) == "CPPP bc"
+    assert (run.take(), run.take(), run.take()) == ("b", "c", None)
+    run.does("completed", "c")
+    assert str(run) == "CRCP"
+    assert scheduler.unfinished == 2
+    run.does("completed", "b")
+    assert (str(run), run.take()) == ("CCCP d", "d")
+    assert scheduler.status is WorkflowStatus.RUNNING
+    run.does("completed", "d")
+    assert (str(run), scheduler.unfinished, scheduler.status) == ("CCCC", 0, WorkflowStatus.COMPLETED)
+    assert scheduler.attempts == [1, 1, 1, 1]
+    end = {
+        "workflow_id": "w",
+        "execution_id": "e",
+        "status": WorkflowStatus.COMPLETED,
+        "task_count": 4,
+        "successful_tasks": 4,
+    }
+    assert run.records == [
+        (log.WORKFLOW_STARTED, -1, 0.0, 0, {"workflow_id": "w", "execution_id": "e", "task_count": 4}),
+        (log.TASK_STARTED, 0, 1.0, 1, None),
+        (log.TASK_COMPLETED, 0, 2.0, 1, None),
+        (log.TASK_STARTED, 1, 1.0, 1, None),
+        (log.TASK_STARTED, 2, 1.0, 1, None),
+        (log.TASK_COMPLETED, 2, 2.0, 1, None),
+        (log.TASK_COMPLETED, 1, 2.0, 1, None),
+        (log.TASK_STARTED, 3, 1.0, 1, None),
+        (log.TASK_COMPLETED, 3, 2.0, 1, None),
+        (log.WORKFLOW_COMPLETED, -1, 2.0, 0, end),
+    ]
+
+
+def test_an_execution_without_tasks_is_complete_at_once():
+    run = Run("").started()
+    assert run.scheduler.status is WorkflowStatus.COMPLETED
+    assert [kind for kind, *_ in run.events()] == ["WORKFLOW_STARTED", "WORKFLOW_COMPLETED"]
+    assert run.take() is None
+
+
+def test_ready_tasks_start_by_priority_then_by_the_path_behind_then_in_definition_order():
+    run = Run("- - - - d", priorities=[1, 2, 1, 1, 1]).started()
+    assert [run.take() for _ in range(5)] == ["b", "d", "a", "c", None]
+
+
+def test_each_queue_gives_out_its_own_tasks():
+    run = Run("- - a", queues=[0, 2, 1]).started()
+    assert (run.take(1), run.take(2), run.take(2), run.take(0)) == (None, "b", None, "a")
+    run.does("completed", "a")
+    assert (run.take(0), run.take(2), run.take(1)) == (None, None, "c")
+
+
+def test_the_data_that_an_execution_starts_with_is_not_changed():
+    data = {"workflow_id": "w"}
+    Run("-").scheduler.start(0.0, data)
+    assert data == {"workflow_id": "w"}
+
+
+# ---- failures --------------------------------------------------------------------------------------------------------
+
+
+def test_under_fail_fast_what_depends_on_a_failure_is_skipped_for_it_and_the_rest_cancelled():
+    run = Run("- - a c b").started()
+    run.take()
+    known = len(run.records)
+    run.does("failed", "a", BOOM)
+    assert (str(run), run.scheduler.status) == ("FXSSX", WorkflowStatus.FAILED)
+    assert run.scheduler.blame == {2: 0, 3: 0}
+    assert run.events(known)[:3] == [
+        ("TASK_FAILED", 0, {"error": BOOM}),
+        ("TASK_SKIPPED", 2, {"cause": "a"}),
+        ("TASK_SKIPPED", 3, {"cause": "a"}),
+    ]
+    assert run.events(known)[3:5] == [("TASK_CANCELLED", 1, {"reason": ""}), ("TASK_CANCELLED", 4, {"reason": ""})]
+    assert run.events(known)[5][:2] == ("WORKFLOW_FAILED", -1)
+    assert len(run.events(known)) == 6
+    assert "reason" not in run.records[-1][4]
+
+
+def test_under_fail_fast_what_runs_goes_on_to_its_end():
+    run = Run("- - b").started()
+    run.take()
+    run.take()
+    run.does("failed", "a", BOOM)
+    assert (str(run), run.scheduler.unfinished) == ("FRX", 1)
+    run.does("completed", "b")
+    assert (str(run), run.scheduler.status) == ("FCX", WorkflowStatus.FAILED)
+    assert run.records[-1][4]["successful_tasks"] == 1
+
+
+def test_under_continue_all_runs_that_does_not_depend_on_a_failure():
+    run = Run("- - a b bc", fail_fast=False).started()
+    run.take()
+    run.does("failed", "a", BOOM)
+    assert str(run) == "FPSPS b"
+    assert run.scheduler.blame == {2: 0, 4: 0}, "the cause is what failed, not what was skipped for it"
+    run.take()
+    run.does("completed", "b")
+    assert run.take() == "d"
+    run.does("completed", "d")
+    assert (str(run), run.scheduler.status) == ("FCSCS", WorkflowStatus.FAILED)
+
+
+def test_a_task_that_two_failures_doom_is_skipped_once_for_the_first():
+    run = Run("- - ab", fail_fast=False).started()
+    run.take()
+    run.take()
+    run.does("failed", "b", BOOM)
+    run.does("failed", "a", BOOM)
+    assert [event for event in run.events() if event[0] == "TASK_SKIPPED"] == [("TASK_SKIPPED", 2, {"cause": "b"})]
+
+
+def test_a_second_failure_under_fail_fast_stops_nothing_anew():
+    run = Run("- - ab", "ccf").started()
+    run.take()
+    run.take()
+    run.does("failed", "a", BOOM)
+    run.does("failed", "b", BOOM)
+    assert str(run) == "FFP c"
+
+
+# ---- run_when --------------------------------------------------------------------------------------------------------
+
+
+def test_cleanup_waits_for_all_to_finish_and_then_runs_whatever_happened():
+    run = Run("- - ab", "ccf").started()
+    run.take()
+    run.take()
+    run.does("failed", "a", BOOM)
+    assert (str(run), run.take()) == ("FRP", None)
+    run.does("completed", "b")
+    assert (str(run), run.take()) == ("FCP c", "c")
+    run.does("completed", "c")
+    assert run.scheduler.status is WorkflowStatus.FAILED
+
+
+def test_cleanup_that_was_ready_before_a_stop_still_runs():
+    run = Run("- - -", "ffc", priorities=[2, 0, 1]).started()
+    assert run.scheduler.cancel(2.0)
+    assert str(run) == "PPX ab"
+    assert (run.take(), run.take()) == ("a", "b")
+
+
+def test_cleanup_after_what_is_skipped_runs():
+    run = Run("- a b", "ccf", fail_fast=False).started()
+    run.take()
+    run.does("failed", "a", BOOM)
+    assert str(run) == "FSP c"
+
+
+def test_any_runs_after_the_first_that_completes_and_only_once():
+    run = Run("- - ab", "cca").started()
+    run.take()
+    run.take()
+    run.does("completed", "b")
+    assert (str(run), run.take()) == ("RCP c", "c")
+    run.does("completed", "a")
+    assert str(run) == "CCR"
+    assert run.scheduler.attempts[2] == 1
+
+
+def test_any_runs_after_a_failure_and_a_completion_in_either_order():
+    first = Run("- - ab", "cca", fail_fast=False).started()
+    first.take()
+    first.take()
+    first.does("failed", "a", BOOM)
+    assert str(first) == "FRP"
+    first.does("completed", "b")
+    assert str(first) == "FCP c"
+    second = Run("- - ab", "cca", fail_fast=False).started()
+    second.take()
+    second.take()
+    second.does("completed", "a")
+    second.does("failed", "b", BOOM)
+    assert str(second) == "CFP c"
+
+
+def test_any_is_skipped_when_nothing_can_complete_any_more_for_the_last_failure():
+    run = Run("- - ab", "cca", fail_fast=False).started()
+    run.take()
+    run.take()
+    run.does("failed", "b", BOOM)
+    run.does("failed", "a", BOOM)
+    assert (str(run), run.scheduler.blame) == ("FFS", {2: 0})
+
+
+def test_any_without_dependencies_is_ready_at_once():
+    assert str(Run("-", "a").started()) == "P a"
+
+
+# ---- pause, resume, cancel, halt -------------------------------------------------------------------------------------
+
+
+def test_a_pause_gives_nothing_out_and_a_resume_goes_on():
+    run = Run("- -").started()
+    run.take()
+    assert run.scheduler.pause(2.0)
+    assert run.scheduler.status is WorkflowStatus.PAUSED
+    assert (run.take(), run.scheduler.claim(0)) == (None, -1)
+    run.does("completed", "a")
+    assert run.scheduler.resume(3.0)
+    assert run.take() == "b"
+    assert run.records[2][:4] == (log.WORKFLOW_PAUSED, -1, 2.0, 0)
+    assert run.records[4] == (log.WORKFLOW_RESUMED, -1, 3.0, 0, None)
+
+
+def test_what_cannot_be_paused_or_resumed_says_so_and_records_nothing():
+    run = Run("-")
+    assert not run.scheduler.pause(0.0)
+    run.started()
+    assert not run.scheduler.resume(1.0)
+    run.scheduler.pause(1.0)
+    assert not run.scheduler.pause(2.0)
+    run.scheduler.resume(3.0)
+    run.take()
+    run.does("completed", "a")
+    assert not run.scheduler.pause(4.0)
+    assert not run.scheduler.resume(4.0)
+    assert [kind for kind, *_ in run.events()].count("WORKFLOW_PAUSED") == 1
+
+
+def test_an_execution_can_end_while_it_is_paused():
+    run = Run("-").started()
+    run.take()
+    run.scheduler.pause(2.0)
+    run.does("completed", "a")
+    assert run.scheduler.status is WorkflowStatus.COMPLETED
+
+
+def test_a_cancel_ends_what_has_not_started_and_resumes_what_is_paused():
+    run = Run("- - a").started()
+    run.take()
+    run.scheduler.pause(1.0)
+    known = len(run.records)
+    assert run.scheduler.cancel(5.0, "no time")
+    assert run.events(known) == [
+        ("WORKFLOW_RESUMED", -1, None),
+        ("TASK_CANCELLED", 1, {"reason": "no time"}),
+        ("TASK_CANCELLED", 2, {"reason": "no time"}),
+    ]
+    assert not run.scheduler.cancel(6.0, "again")
+    assert run.scheduler.reason == "no time"
+    error = NervError("stopped")
+    run.does("cancelled", "a", error)
+    assert run.events()[-2] == ("TASK_CANCELLED", 0, {"error": error, "reason": "no time"})
+    assert run.records[-2][3] == 1, "it had started"
+    assert run.events()[-1][0] == "WORKFLOW_CANCELLED"
+    assert run.records[-1][4]["reason"] == "no time"
+    assert not run.scheduler.cancel(7.0)
+
+
+def test_a_cancel_with_nothing_running_ends_the_execution():
+    run = Run("- a").started()
+    assert run.scheduler.cancel(2.0)
+    assert (str(run), run.scheduler.status) == ("XX", WorkflowStatus.CANCELLED)
+    assert [event[0] for event in run.events()].count("WORKFLOW_CANCELLED") == 1
+
+
+def test_a_cancelled_execution_whose_tasks_all_complete_is_complete():
+    run = Run("-").started()
+    run.take()
+    run.scheduler.cancel(2.0)
+    run.does("completed", "a")
+    assert run.scheduler.status is WorkflowStatus.COMPLETED
+
+
+def test_a_task_that_ends_cancelled_takes_what_needs_it_along():
+    run = Run("- a b a", "cccf").started()
+    run.take()
+    run.does("cancelled", "a", BOOM)
+    assert str(run) == "XXXP d"
+    assert not run.scheduler.blame
+
+
+def test_a_halt_cancels_cleanup_too_and_leaves_nothing_ready():
+    run = Run("- - a", "cff").started()
+    run.scheduler.cancel(1.0, "closed")
+    assert str(run) == "XPP bc"
+    run.scheduler.halt(2.0)
+    assert (str(run), run.scheduler.status) == ("XXX", WorkflowStatus.CANCELLED)
+    assert run.events()[-2] == ("TASK_CANCELLED", 2, {"reason": "closed"})
+    known = len(run.records)
+    run.scheduler.halt(3.0)
+    assert len(run.records) == known
+
+
+def test_a_halt_cancels_what_was_claimed():
+    run = Run("- -").started()
+    run.scheduler.claim(0)
+    run.scheduler.halt(2.0)
+    assert (str(run), run.scheduler.claimed, run.scheduler.status) == ("XX", set(), WorkflowStatus.CANCELLED)
+    assert run.scheduler.stopping
+    assert run.scheduler.cancelling
+
+
+# ---- claims ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_claimed_task_is_pending_until_it_is_started():
+    run = Run("- -").started()
+    assert run.scheduler.claim(0) == 0
+    assert (str(run), run.scheduler.claimed, len(run.records)) == ("PP b", {0}, 1)
+    assert run.does("started", "a") == 1
+    assert (str(run), run.scheduler.claimed) == ("RP b", set())
+    assert run.records[-1] == (log.TASK_STARTED, 0, 2.0, 1, None)
+    assert run.scheduler.attempts == [1, 0]
+    assert run.scheduler.claim(0) == 1
+    assert run.scheduler.claim(0) == -1
+
+
+def test_a_claimed_task_that_comes_back_is_ready_again():
+    run = Run("- -").started()
+    run.scheduler.claim(0)
+    run.does("unclaim", "a")
+    assert (str(run), run.scheduler.claimed, len(run.records)) == ("PP ab", set(), 1)
+
+
+def test_a_stop_spares_what_is_claimed_until_it_comes_back():
+    run = Run("- - ab").started()
+    run.scheduler.claim(0)
+    run.scheduler.claim(0)
+    run.scheduler.cancel(1.0, "why")
+    assert str(run) == "PPX"
+    run.does("started", "b")
+    run.does("unclaim", "a")
+    assert str(run) == "XRX"
+    assert run.events()[-1] == ("TASK_CANCELLED", 0, {"reason": "why"})
+    run.does("completed", "b")
+    assert run.scheduler.status is WorkflowStatus.CANCELLED
+
+
+def test_a_claimed_task_that_comes_back_last_after_a_stop_ends_the_execution():
+    run = Run("-").started()
+    run.scheduler.claim(0)
+    run.scheduler.cancel(1.0)
+    assert run.scheduler.status is WorkflowStatus.RUNNING
+    run.does("unclaim", "a")
+    assert run.scheduler.status is WorkflowStatus.CANCELLED
+
+
+def test_claimed_cleanup_that_comes_back_after_a_stop_is_ready_again():
+    run = Run("- -", "fc").started()
+    run.scheduler.claim(0)
+    run.scheduler.cancel(1.0)
+    run.does("unclaim", "a")
+    assert (str(run), run.take()) == ("PX a", "a")
+
+
+# ---- progress, and moves that can't be -------------------------------------------------------------------------------
+
+
+def test_progress_is_recorded_while_the_task_runs():
+    run = Run("-").started()
+    assert not run.does("progressed", "a", {"done": 1})
+    run.take()
+    assert run.does("progressed", "a", {"done": 1})
+    assert run.records[-1] == (log.TASK_PROGRESS, 0, 2.0, 1, {"done": 1})
+    run.does("completed", "a")
+    known = len(run.records)
+    assert not run.does("progressed", "a", {"done": 2})
+    assert len(run.records) == known
+
+
+ENDINGS = {"completed": (), "failed": (BOOM,), "cancelled": (BOOM,)}
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        (ending, status)
+        for ending in ENDINGS
+        for status in ("PENDING", "COMPLETED", "FAILED", "CANCELLED")
+        if (ending, status) != ("cancelled", "PENDING")  # which is a move, and what `_end` is for
+    ],
+)
+def test_a_task_that_is_not_running_cannot_end(ending, status):
+    run = Run("- -").started()
+    if status != "PENDING":
+        run.take()
+        run.does(status.lower(), "a", *ENDINGS[status.lower()])
+    with pytest.raises(NervError, match=f"^TASK_{ending.upper()} can't happen to task 'a', which is {status}: a bug"):
+        run.does(ending, "a", *ENDINGS[ending])
+
+
+def test_a_task_that_is_ready_but_not_pending_cannot_start():
+    run = Run("-").started()
+    run.scheduler.state[0] = STATUSES.index(TaskStatus.COMPLETED)
+    with pytest.raises(NervError, match=r"^TASK_STARTED can't happen to task 'a', which is COMPLETED: a bug in nerv$"):
+        run.take()
+
+
+def test_a_claimed_task_that_is_not_pending_cannot_start():
+    run = Run("-").started()
+    run.scheduler.claim(0)
+    run.scheduler.state[0] = STATUSES.index(TaskStatus.RUNNING)
+    with pytest.raises(NervError, match=r"^TASK_STARTED can't happen to task 'a', which is RUNNING"):
+        run.does("started", "a")
+
+
+def test_the_table_of_moves_ends_every_task_for_good():
+    for table in MOVES.values():
+        assert not any(before.is_final for before in table)
+    assert all(after.is_final for event, table in MOVES.items() for after in table.values() if "STARTED" not in event)
+
+
+# ---- levels ----------------------------------------------------------------------------------------------------------
+
+
+def test_with_levels_a_task_waits_for_every_task_of_the_levels_before():
+    run = Run("- - a c", kind=LevelScheduler).started()
+    run.take()
+    run.take()
+    run.does("completed", "a")
+    assert (str(run), run.take()) == ("CRPP", None)
+    run.does("completed", "b")
+    assert (str(run), run.take()) == ("CCPP c", "c")
+    run.does("completed", "c")
+    assert run.take() == "d"
+
+
+def test_with_levels_a_failure_also_ends_a_task_of_its_level():
+    run = Run("- - a", kind=LevelScheduler, fail_fast=False).started()
+    run.take()
+    run.take()
+    run.does("completed", "a")
+    run.does("failed", "b", BOOM)
+    assert str(run) == "CFP c"
+
+
+def test_with_levels_a_level_that_is_skipped_whole_is_passed():
+    run = Run("- a b -", "ccfc", kind=LevelScheduler, fail_fast=False).started()
+    run.take()
+    run.take()
+    run.does("failed", "a", BOOM)
+    assert str(run) == "FSPR", "c is ready in its own time, and d has still to end"
+    run.does("completed", "d")
+    assert str(run) == "FSPC c"
+
+
+def test_with_levels_a_stop_leaves_only_cleanup_and_a_halt_nothing():
+    run = Run("- a b -", "fcfc", kind=LevelScheduler).started()
+    run.scheduler.cancel(1.0)
+    assert str(run) == "PXPX a", "cleanup of a later level still waits for its level"
+    run.scheduler.halt(2.0)
+    assert (str(run), run.scheduler.status) == ("XXXX", WorkflowStatus.CANCELLED)
+
+
+def test_with_levels_what_waits_for_its_level_when_a_stop_comes_is_not_released_later():
+    run = Run("- - a", kind=LevelScheduler).started()
+    run.take()
+    run.take()
+    run.does("completed", "a")
+    run.scheduler.cancel(1.0)
+    run.does("completed", "b")
+    assert (str(run), run.scheduler.status) == ("CCX", WorkflowStatus.CANCELLED)
