@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import nerv
@@ -26,6 +27,15 @@ def reached(event, what="the other side"):
     """Wait for an event that must come."""
     assert event.wait(PATIENCE), f"waited {PATIENCE} s for {what}"
     return True
+
+
+def eventually(claim, what="a state that nothing tells of"):
+    """Look, again and again, for what has no event to wait on."""
+    pause = threading.Event()
+    deadline = time.monotonic() + PATIENCE
+    while not claim():
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        pause.wait(0.0005)
 
 
 def ended(execution):
