@@ -531,7 +531,7 @@ def test_a_task_may_wait_for_an_execution_on_its_own_engine(workers):
 
 
 def test_tasks_that_wait_for_each_others_executions_do_not_lock_each_other_out():
-    """One worker: the first waits for what the second lets go; then the second waits for the first and lends its slot."""
+    """One worker: the first waits for what the second lets go, then the second lends its slot to the first."""
     inside, started = Hold(), []
     with WorkflowManager(workers=1, pools={"side": {"kind": "thread", "workers": 1}}) as manager:
 
