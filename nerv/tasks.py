@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final
 
 import msgspec
 from msgspec.structs import force_setattr as _set
@@ -138,10 +138,6 @@ class TaskDef(_Fields, frozen=True, eq=False):
 
     def _is_default(self, field: str) -> bool:
         return getattr(self, field) is getattr(_PLAINEST, field)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        hint = f"; for its result write Output({self.id!r})" if name in ("result", "value", "output") else ""
-        raise AttributeError(f"TaskDef {self.id!r} has no attribute {name!r}{hint}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: getattr(self, name) for name in _GIVEN}
