@@ -145,7 +145,7 @@ def test_sixteen_threads_may_wait_for_one_execution():
 
 
 def test_cancel_tells_what_runs_and_starts_nothing_more():
-    """What stops is CANCELLED, what returns stays COMPLETED, what hasn't started is CANCELLED; the end has the reason."""
+    """What stops or never started is CANCELLED, what returns stays COMPLETED; the end has the reason."""
     good, deaf, called = Hold(deaf=False), Hold(5), []
     tasks = [
         TaskDef("good", good),
