@@ -79,10 +79,14 @@ class Turns:
             return self.only
         heap = self._heap
         while heap:
-            _, turn, lane = heap[0]
-            if turn == lane.turn:
+            level, turn, lane = heap[0]
+            if turn != lane.turn:
+                heappop(heap)
+            elif lane.ready and lane.ready[0] >> _PRIORITY > level:  # what was so urgent has been cancelled
+                heappop(heap)
+                self._queue(lane)
+            else:
                 return lane
-            heappop(heap)
         return None
 
     def served(self, lane: Lane) -> None:

@@ -1,0 +1,73 @@
+"""The real engine on simulated pools: what test_exhaustive.py and test_walks.py hold of the scheduler holds of it too.
+
+Random workflows with random rules, priorities and pools (one of which claims ahead, as processes do), several
+executions at once, pauses, resumes and cancels at any moment, calls that fail, hang and obey. At every step limits hold
+and nothing waits for nothing; at the end `History` reads every log, and results are what a plain loop gives.
+"""
+
+import pytest
+
+from nerv.scheduler import Scheduler
+from nerv.statuses import WorkflowStatus
+from tests.properties.simulating import Simulation
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_one_execution_with_somebody_interfering(seed):
+    assert Simulation(seed, most=25).go(executions=1) > 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_several_executions_at_once(seed):
+    assert Simulation(seed + 1000, most=12).go(executions=4) > 8
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_calls_that_take_time_or_hang(seed):
+    assert Simulation(seed + 2000, most=12, takes_time=True).go(executions=3) > 6
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("part", range(10))
+def test_thousands_of_simulations(part, capsys):
+    events = 0
+    for seed in range(10_000 + part * 300, 10_000 + part * 300 + 300):
+        events += Simulation(seed, most=40).go(executions=1)
+        events += Simulation(seed, most=15).go(executions=5)
+        events += Simulation(seed, most=15, takes_time=True).go(executions=3)
+    with capsys.disabled():
+        print(f"\npart {part}: 900 simulations, {events:,} events")
+
+
+def test_the_same_seed_gives_the_same_run():
+    def told(seed):
+        simulation = Simulation(seed)
+        simulation.go(executions=3)
+        return [[record[:4] for record in one.execution.log.records] for one in simulation.running]
+
+    assert told(5) == told(5)
+    assert told(5) != told(6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_between_executions_the_more_urgent_task_starts_first(seed, monkeypatch):
+    """Whenever a task is taken, no other execution has a ready task of higher priority for that pool."""
+    simulation = Simulation(seed + 3000, most=20)
+    taken = 0
+
+    def checked(self, queue, now, take=Scheduler.take):
+        nonlocal taken
+        lives = simulation.engine.lives.values()
+        mine = next((live for live in lives if live.scheduler is self), None)
+        if mine is not None and self.ready[queue] and self.status is WorkflowStatus.RUNNING:
+            pool = mine.lanes[queue].pool
+            rivals = [lane for live in lives if live.scheduler.status is WorkflowStatus.RUNNING for lane in live.lanes]
+            best = min(lane.ready[0] >> 60 for lane in rivals if lane.pool is pool and lane.ready)
+            assert self.ready[queue][0] >> 60 == best, "somebody else's task is more urgent"
+            taken += 1
+        return take(self, queue, now)
+
+    monkeypatch.setattr(Scheduler, "take", checked)
+    simulation.go(executions=5)
+    assert taken
