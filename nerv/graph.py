@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 NUMBER_BITS: Final = 36
 HEIGHT_BITS: Final = 24
@@ -37,7 +37,7 @@ class Graph:
         self.order = self._topological()
 
     @cached_property
-    def dependents(self) -> list[Sequence[int]]:
+    def dependents(self) -> list[list[int]]:
         """For each task the numbers of those that need it."""
         return _turned(self.dependencies)
 
@@ -121,17 +121,13 @@ def _is_after(task: int, needs: Sequence[int]) -> bool:
     return not needs or max(needs) < task
 
 
-def _turned(dependencies: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """The edges the other way round. As tuples, which the garbage collector soon leaves alone; most tasks share ()."""
-    dependents: list[Any] = [()] * len(dependencies)
+def _turned(dependencies: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The edges the other way round."""
+    dependents: list[list[int]] = [[] for _ in dependencies]
     for task, needs in enumerate(dependencies):
         for need in needs:
-            known = dependents[need]
-            if known:
-                known.append(task)
-            else:
-                dependents[need] = [task]
-    return list(map(tuple, dependents))
+            dependents[need].append(task)
+    return dependents
 
 
 def rank(priority: int, height: int, number: int) -> int:

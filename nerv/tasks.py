@@ -118,18 +118,19 @@ class TaskDef(_Fields, frozen=True, eq=False):
         """The arguments of one attempt, references filled in (`nerv.references.fill` says with which errors)."""
         if not self._outputs and not self._params:
             return self.args, self.kwargs
-        kwargs = {key: fill(node, values, params) for key, node in self.kwargs.items()} if self.kwargs else {}
-        try:  # the commonest arguments, plain values and lists of plain Outputs, without a call each
-            args = [
-                list(map(values.__getitem__, node.ids))
-                if (kind := type(node)) is Outputs
-                else node
-                if kind is int
-                else fill(node, values, params)
-                for node in self.args
-            ]
-        except KeyError:
-            args = [fill(node, values, params) for node in self.args]
+        args = []
+        for node in self.args:  # the commonest arguments, plain numbers and lists of plain Outputs, cost no call each
+            kind = node.__class__
+            if kind is int:
+                args.append(node)
+            elif kind is Outputs:
+                try:
+                    args.append([values[need] for need in node.ids])
+                except KeyError:
+                    args.append(fill(node, values, params))
+            else:
+                args.append(fill(node, values, params))
+        kwargs = {key: fill(node, values, params) for key, node in self.kwargs.items()} if self.kwargs else self.kwargs
         return tuple(args), kwargs
 
     def __repr__(self) -> str:
