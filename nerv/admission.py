@@ -124,7 +124,11 @@ def admitted(
         UnknownIdError: an unknown target.
     """
     if not isinstance(workflow, Workflow):
-        hint = "call it to get one" if getattr(type(workflow), "is_nerv_workflow", False) else 'write Workflow("name", tasks)'
+        hint = (
+            "call it to get one"
+            if getattr(type(workflow), "is_nerv_workflow", False)
+            else 'write Workflow("name", tasks)'
+        )
         raise TypeError(f"{workflow!r} is no Workflow; {hint}")
     if targets is not None:
         workflow = workflow.select(targets)
@@ -148,5 +152,7 @@ def _param_problems(workflow: Workflow, params: Mapping[str, Any]) -> list[Probl
     missing = [name for name, required in workflow.params.items() if required and name not in params]
     if missing:
         listed = ", ".join(f"{name!r}{near(name, params)}" for name in missing)
-        problems.append(Problem(None, "param", f"workflow {workflow.name!r} needs the params {listed}; pass them to run()"))
+        problems.append(
+            Problem(None, "param", f"workflow {workflow.name!r} needs the params {listed}; pass them to run()")
+        )
     return problems

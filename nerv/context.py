@@ -132,7 +132,9 @@ class DependencyResults(Mapping[str, Any]):
 
     def __getitem__(self, task_id: str) -> Any:
         if task_id not in self._ids:
-            raise UnknownIdError(f"{task_id!r} is no declared dependency; declared are {', '.join(self._ids) or 'none'}")
+            raise UnknownIdError(
+                f"{task_id!r} is no declared dependency; declared are {', '.join(self._ids) or 'none'}"
+            )
         try:
             return self._values[task_id]
         except KeyError:
@@ -157,7 +159,7 @@ class _Recorder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001  (a line that doesn't fit its arguments is no reason for a task to fail)
+        except Exception:
             self.handleError(record)
             message = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         if record.exc_info and record.exc_info[0] is not None:

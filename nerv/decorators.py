@@ -43,7 +43,9 @@ class Recording:
         """Add a call of `task`; the ids are `parse`, `parse-2`, `parse-3` ..."""
         base = task.options.get("id") or task.__name__
         count = self._uses[base] = self._uses.get(base, 0) + 1
-        definition = task.define(id=base if count == 1 else f"{base}-{count}", args=args, kwargs=kwargs, dependencies=after)
+        definition = task.define(
+            id=base if count == 1 else f"{base}-{count}", args=args, kwargs=kwargs, dependencies=after
+        )
         self.tasks.append(definition)
         return Output(definition.id)
 
@@ -60,7 +62,9 @@ class Task(Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
         if not callable(fn):
-            raise TypeError(f"@task takes a function, not {fn!r}; its options are given by keyword: @task(pool='process')")
+            raise TypeError(
+                f"@task takes a function, not {fn!r}; its options are given by keyword: @task(pool='process')"
+            )
         self.fn = fn
         self.options = options
         functools.update_wrapper(self, fn)
@@ -126,7 +130,9 @@ class WorkflowFactory(Generic[P]):
         self.description: str = options.get("description") or (getattr(body, "__doc__", None) or "").strip()
         functools.update_wrapper(self, body)
         if is_coroutine_function(body):
-            raise TypeError(f"the body of workflow {self.name!r} is run to record a graph, so it can't be a coroutine function")
+            raise TypeError(
+                f"the body of workflow {self.name!r} is run to record a graph, so it can't be a coroutine function"
+            )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Workflow:
         recording = Recording()
@@ -161,5 +167,3 @@ def workflow(body: Callable[..., Any] | None = None, /, **options: str) -> Any:
     if body is not None:
         return WorkflowFactory(body, options)
     return lambda function: WorkflowFactory(function, options)
-
-

@@ -66,4 +66,6 @@ class Drafts:
         try:
             return self._drafts[workflow_id]
         except KeyError:
-            raise UnknownIdError(f"no workflow {workflow_id!r} was created here{near(workflow_id, self._drafts)}") from None
+            raise UnknownIdError(
+                f"no workflow {workflow_id!r} was created here{near(workflow_id, self._drafts)}"
+            ) from None

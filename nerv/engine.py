@@ -51,7 +51,9 @@ class Engine:
         self._now = clock.monotonic
         self._turns: dict[Pool, Turns] = {}
         self._effects: list[Effect] = []
-        self._quiet = threading.Condition(self.lock)  # notified when an execution has ended; while draining, also a call
+        self._quiet = threading.Condition(
+            self.lock
+        )  # notified when an execution has ended; while draining, also a call
         self._returning: dict[Pool, deque[tuple[Call, Effect]]] = {}  # calls that want the slot back which they lent
 
     def adopt(self, pool: Pool) -> None:

@@ -138,7 +138,7 @@ def described(error: BaseException) -> str:
 def portable(error: BaseException) -> BaseException:
     """The same exception if it comes back whole from pickle, else a NervError that says what it was."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  (our own bytes, made on this line)
+        pickle.loads(pickle.dumps(error))
     except Exception:  # any reason for not travelling is the same to us
         return NervError(described(error))
     return error

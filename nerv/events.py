@@ -60,7 +60,9 @@ class Facts(dict[str, Any]):
     """An event's data: a dict that can be read, compared, pickled and written as JSON, but not changed."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("an event's data can't be changed: other handlers see the same object. Copy it with dict(data).")
+        raise TypeError(
+            "an event's data can't be changed: other handlers see the same object. Copy it with dict(data)."
+        )
 
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
 

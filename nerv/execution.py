@@ -134,7 +134,9 @@ class Execution:
             return live.values[task_id]
         if status is TaskStatus.FAILED:
             raise live.errors[task_id]
-        raise ResultUnavailableError(reports.why_no_result(task_id, status, None if blamed is None else live.log.ids[blamed]))
+        raise ResultUnavailableError(
+            reports.why_no_result(task_id, status, None if blamed is None else live.log.ids[blamed])
+        )
 
     def task(self, task_id: str) -> TaskResult[Any]:
         """What became of a task so far."""
@@ -165,7 +167,11 @@ class Execution:
         live = self._live
         if not live.ended.is_set():
             with lending():
-                ended = live.inline.serve(live.ended.is_set, timeout) if live.inline is not None else live.ended.wait(timeout)
+                ended = (
+                    live.inline.serve(live.ended.is_set, timeout)
+                    if live.inline is not None
+                    else live.ended.wait(timeout)
+                )
             if not ended:
                 return False
         self._manager.settled(live)

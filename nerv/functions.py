@@ -28,7 +28,7 @@ def wants_context(fn: Callable[..., Any]) -> bool:
 
     try:
         parameters = iter(inspect.signature(fn).parameters.values())
-    except Exception:  # noqa: BLE001  (builtins that can't be inspected don't know nerv; a user's object may do anything)
+    except Exception:
         return False
     first = next(parameters, None)
     if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):

@@ -81,13 +81,13 @@ class Graph:
             if needs:
                 above = heights[task] + 1
                 for need in needs:
-                    if heights[need] < above:
-                        heights[need] = above
+                    heights[need] = max(heights[need], above)
         return heights
 
     def levels(self) -> list[list[int]]:
         """Task numbers by level: a task is in the first level after all that it needs; within a level by priority, then
-        definition order."""
+        definition order.
+        """
         depth = [0] * len(self.dependencies)
         dependencies = self.dependencies
         for task in self.order:

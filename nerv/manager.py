@@ -222,7 +222,8 @@ class WorkflowManager:
 
     def get_workflow_status(self, workflow_id: str, execution_id: str | None = None) -> dict[str, Any]:
         """A draft and its latest (or the given) execution as one dict: id, name, status, created_at, task_count; once
-        known also execution_id, started_at, completed_at, duration, task_results and error."""
+        known also execution_id, started_at, completed_at, duration, task_results and error.
+        """
         draft = self._drafts.of(workflow_id)
         report = draft.report()
         if execution_id is None and not draft.executions:
@@ -252,7 +253,8 @@ class WorkflowManager:
 
     def close(self) -> None:
         """Drain for `grace` seconds, cancel what is left, and end all threads and processes. It never hangs: what
-        doesn't stop within another `grace` is abandoned."""
+        doesn't stop within another `grace` is abandoned.
+        """
         with self._closing:
             if self._closed:
                 return
@@ -268,7 +270,8 @@ class WorkflowManager:
 
     def settled(self, live: Live) -> None:
         """Wait until an ended execution is over for everybody: handlers have heard its events, and the manager is closed
-        if it closes itself. Handlers don't wait for handlers."""
+        if it closes itself. Handlers don't wait for handlers.
+        """
         self.event_bus.flush(live.log, self.settings.grace)
         if self._one_shot and not isinstance(threading.current_thread(), HandlerThread):
             self.close()
@@ -312,5 +315,7 @@ def _joined(known: Execution, workflow: Workflow, params: Mapping[str, Any]) -> 
             f"execution {known.id!r} is of workflow {known.workflow.name!r}, not {workflow.name!r}; choose another id"
         )
     if not same_values(dict(known.params), dict(params)):
-        raise NervError(f"execution {known.id!r} was started with other params; choose another id, or pass the same ones")
+        raise NervError(
+            f"execution {known.id!r} was started with other params; choose another id, or pass the same ones"
+        )
     return known

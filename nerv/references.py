@@ -148,7 +148,8 @@ def _meant(value: object) -> str:
 
 class Template:
     """A container with references in it, to be built anew for each attempt from `parts` by `build`; `given` is the
-    container itself."""
+    container itself.
+    """
 
     __slots__ = ("build", "given", "parts")
 

@@ -134,7 +134,11 @@ class TaskDef(_Fields, frozen=True, eq=False):
         return tuple(args), kwargs
 
     def __repr__(self) -> str:
-        shown = [f"{field}={value!r}" for field in _GIVEN[3:] if (value := getattr(self, field)) and not self._is_default(field)]
+        shown = [
+            f"{field}={value!r}"
+            for field in _GIVEN[3:]
+            if (value := getattr(self, field)) and not self._is_default(field)
+        ]
         return f"TaskDef({', '.join([repr(self.id), name_of(self.fn) if self.fn else 'None', *shown])})"
 
     def _is_default(self, field: str) -> bool:
@@ -233,7 +237,9 @@ def _check_values(task: TaskDef, problems: list[str]) -> None:
         if not isinstance(priority, int) or isinstance(priority, bool):
             problems.append(f"priority takes a TaskPriority or an int, not {priority!r}")
     if task.run_when != "all_completed" and task.run_when not in RUN_WHEN:
-        problems.append(f"run_when takes one of {', '.join(RUN_WHEN)}, not {task.run_when!r}{near(task.run_when, RUN_WHEN)}")
+        problems.append(
+            f"run_when takes one of {', '.join(RUN_WHEN)}, not {task.run_when!r}{near(task.run_when, RUN_WHEN)}"
+        )
     if task.pool is not None and (not isinstance(task.pool, str) or not task.pool):
         problems.append(f"pool takes a pool's name, not {task.pool!r}")
     if task.metadata is not None and not isinstance(task.metadata, TaskMetadata):

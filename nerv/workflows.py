@@ -38,9 +38,7 @@ class Workflow:
         CycleError: the same, when tasks depend on each other in a ring.
     """
 
-    def __init__(
-        self, name: str, tasks: Iterable[TaskDef], description: str = "", *, result: Any = None
-    ) -> None:
+    def __init__(self, name: str, tasks: Iterable[TaskDef], description: str = "", *, result: Any = None) -> None:
         if isinstance(tasks, (str, TaskDef)) or not isinstance(tasks, Iterable):
             message = f"a workflow's tasks are a list of TaskDefs, not {tasks!r}; write Workflow({name!r}, [...])"
             raise WorkflowDefinitionError([Problem(None, "not a list", message)])
@@ -122,7 +120,9 @@ class Workflow:
     @cached_property
     def sinks(self) -> tuple[str, ...]:
         """Ids of the tasks that nothing depends on."""
-        return tuple(task.id for task, after in zip(self._definitions, self._graph.dependents, strict=True) if not after)
+        return tuple(
+            task.id for task, after in zip(self._definitions, self._graph.dependents, strict=True) if not after
+        )
 
     @cached_property
     def params(self) -> Mapping[str, bool]:
@@ -162,7 +162,9 @@ class Workflow:
         shape = hashlib.sha256()
         for task, needs in zip(self._definitions, self._numbers, strict=True):
             edges = sorted(self._definitions[need].id for need in needs)
-            shape.update(repr((task.id, edges, type(task).__name__, int(task.priority), task.run_when, task.pool)).encode())
+            shape.update(
+                repr((task.id, edges, type(task).__name__, int(task.priority), task.run_when, task.pool)).encode()
+            )
             shape.update(name_of(task.fn).encode() if task.fn is not None else b"")
         return shape.hexdigest()
 
@@ -199,7 +201,8 @@ class Workflow:
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
     """Put off the cyclic garbage collector while a large graph is numbered: everything made here lives as long as the
-    workflow, and at a million tasks looking through it again and again was a third of the time."""
+    workflow, and at a million tasks looking through it again and again was a third of the time.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -269,7 +272,9 @@ def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict
                     message = f"task {task.id!r} depends on {need!r}, which is no task{guess}"
                     problems.append(Problem(task.id, "unknown", message))
         if number in found:
-            problems.append(Problem(task.id, "self loop", f"task {task.id!r} depends on itself; remove that dependency"))
+            problems.append(
+                Problem(task.id, "self loop", f"task {task.id!r} depends on itself; remove that dependency")
+            )
             found = tuple([need for need in found if need != number])
         numbers.append(found)
     return index, numbers
@@ -292,14 +297,19 @@ def _result_problems(result: Any, index: Mapping[str, int], problems: list[Probl
 def _ring_problems(ring: list[str]) -> list[Problem]:
     text = " -> ".join(map(repr, [*ring, ring[0]]))
     return [
-        Problem(task, "cycle", f"task {task!r} is in a cycle, each needed by the next: {text}; remove one of these dependencies")
+        Problem(
+            task,
+            "cycle",
+            f"task {task!r} is in a cycle, each needed by the next: {text}; remove one of these dependencies",
+        )
         for task in ring
     ]
 
 
 def same_values(one: Any, other: Any) -> bool:
     """Whether two argument values are alike: references by what they stand for, containers by their members, the
-    user's own values by identity (plain immutable builtins also by value)."""
+    user's own values by identity (plain immutable builtins also by value).
+    """
     if one is other:
         return True
     kind = type(one)

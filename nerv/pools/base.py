@@ -26,7 +26,8 @@ class Source(Protocol):
 
     def reclaim(self, pool: Pool, call: Call, back: Effect) -> bool:
         """The call that lent its slot goes on: True, at once; else `back` is called when it has a slot again, which is
-        before anything new is given out."""
+        before anything new is given out.
+        """
 
     def recall(self, pool: Pool, call: Call) -> None:
         """The call is about to end, though something that it left behind still waits: its slot isn't lent any more."""
@@ -78,7 +79,8 @@ class Pool(Protocol):
 
     def call_up(self, ready: int) -> None:
         """Told under the engine's lock that `ready` > 0 calls wait and `running` < `limit`: see that somebody asks for
-        them. Must only note things and `call_later` what takes time."""
+        them. Must only note things and `call_later` what takes time.
+        """
 
     def arrived(self, worker: Any) -> None:
         """Told under the engine's lock that this `worker` asks for its first call since it rested."""
@@ -91,7 +93,8 @@ class Pool(Protocol):
 
     def abandon(self, calls: Iterable[Call]) -> None:
         """Told without the lock that these calls were given up: kill or leave behind whatever runs them, and replace it
-        one for one. The engine has already counted them out (`running`) and ignores what they still bring."""
+        one for one. The engine has already counted them out (`running`) and ignores what they still bring.
+        """
 
     def close(self, patience: float) -> None:
         """Stop all workers; nothing is running any more but what was abandoned. Waits at most `patience` seconds."""

@@ -74,7 +74,9 @@ class AsyncPool:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._run_loop, name=f"nerv-{self.name}", daemon=True)
                 self._thread.start()
-        with suppress(RuntimeError):  # the caller's loop was closed under us: whoever closes the engine ends what is left
+        with suppress(
+            RuntimeError
+        ):  # the caller's loop was closed under us: whoever closes the engine ends what is left
             self._loop.call_soon_threadsafe(self._pump)
 
     def _run_loop(self) -> None:
