@@ -46,13 +46,18 @@ _here = threading.local()
 
 class Worker:
     """One thread of a pool. `gate` is released to wake it; `call` is what it is running; `begun` says that the thread
-    was started, which happens a moment after it was hired, outside the lock."""
+    was started, which happens a moment after it was hired, outside the lock.
 
-    __slots__ = ("begun", "call", "dismissed", "gate", "pool", "standing_by", "thread")
+    The gate may be opened late, and once too often (who stands by may be called up before it has woken for that), so
+    waking says nothing: `called` and `standing_by`, which change under the lock only, say what a worker woke for.
+    """
+
+    __slots__ = ("begun", "call", "called", "dismissed", "gate", "pool", "standing_by", "thread")
 
     def __init__(self, pool: ThreadPool) -> None:
         self.pool = pool
         self.call: Call | None = None
+        self.called = False
         self.dismissed = False
         self.standing_by = False
         self.gate = threading.Semaphore(0)
@@ -104,7 +109,9 @@ class ThreadPool:
         wanted = min((not self.running) if self._quick else ready, self.limit - self.running) - self._coming
         for _ in range(wanted):
             self._coming += 1
-            self._wake(self._next_idle())
+            worker = self._next_idle()
+            worker.called = True
+            self._wake(worker)
         if self._quick and self._standby is None and room > max(wanted, 0):
             self._standby = worker = self._next_idle()
             worker.standing_by = self.attended = True
@@ -123,8 +130,9 @@ class ThreadPool:
         return worker
 
     def arrived(self, worker: Worker) -> None:
-        """A worker that was woken asks for its first call."""
+        """A worker that was called up asks for its first call."""
         self._coming -= 1
+        worker.called = False
 
     def rested(self, worker: Worker) -> None:
         """There was nothing for the worker."""
@@ -165,32 +173,34 @@ class ThreadPool:
         """Sleep until there is work (True) or the pool closes (False)."""
         while True:
             worker.gate.acquire()
+            if worker.standing_by:
+                self._stand_by(worker)
             if worker.dismissed:
                 return False
-            if not worker.standing_by or self._stood_by(worker):
-                return not worker.dismissed
+            if worker.called:
+                return True
 
-    def _stood_by(self, worker: Worker) -> bool:
-        """Look after ready calls until they stand still (True: take one) or are no more (False: go back to sleep)."""
+    def _stand_by(self, worker: Worker) -> None:
+        """Look after ready calls until they stand still (it is called up then) or are no more, or somebody calls it."""
         source = self._source
-        while True:
+        while not (worker.called or worker.dismissed):
             seen = self.finished
             if worker.gate.acquire(timeout=PATIENCE):
-                return True
+                continue
             self.looks += 1
             if self.finished != seen and source.waiting(self):
                 continue
             with source.lock:
-                if self._standby is not worker:  # called up, or dismissed, just now: the gate is open
+                if self._standby is not worker:
                     continue
                 self._standby = None
                 worker.standing_by = self.attended = False
                 if not source.waiting(self):
                     self._idle.append(worker)
-                    return False
+                    return
                 self._quick = False
                 self._coming += 1
-                return True
+                worker.called = True
 
     # ---- lending, giving up, closing --------------------------------------------------------------------------------
 
