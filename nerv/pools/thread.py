@@ -89,11 +89,11 @@ class ThreadPool:
         self._idle: list[Worker] = []
         self._standby: Worker | None = None
         self._workers: set[Worker] = set()
-        self._source: Source
+        self.source: Source  # where calls come from, from `bind` on
 
     def bind(self, source: Source) -> None:
         """Told once where calls come from."""
-        self._source = source
+        self.source = source
 
     def objection(self, task: TaskDef) -> str | None:
         """A coroutine function needs an event loop."""
@@ -112,7 +112,7 @@ class ThreadPool:
             worker = self._next_idle()
             worker.called = True
             self._wake(worker)
-        if self._quick and self._standby is None and room > max(wanted, 0):
+        if self._quick and self._standby is None and room > max(wanted, 0) and ready > self._coming:
             self._standby = worker = self._next_idle()
             worker.standing_by = self.attended = True
             self._wake(worker)
@@ -143,14 +143,14 @@ class ThreadPool:
             worker.thread = threading.Thread(
                 target=self._work, args=(worker,), name=f"nerv-{self.name}-{len(self._workers)}", daemon=True
             )
-            self._source.call_later(worker.begin)
-        self._source.call_later(worker.gate.release)
+            self.source.call_later(worker.begin)
+        self.source.call_later(worker.gate.release)
 
     # ---- the worker's own thread --------------------------------------------------------------------------------
 
     def _work(self, worker: Worker) -> None:
         _here.worker = worker
-        advance = self._source.advance
+        advance = self.source.advance
         done: Call | None = None
         while self._woken(worker):
             while (call := advance(self, done, worker)) is not None:
@@ -182,7 +182,7 @@ class ThreadPool:
 
     def _stand_by(self, worker: Worker) -> None:
         """Look after ready calls until they stand still (it is called up then) or are no more, or somebody calls it."""
-        source = self._source
+        source = self.source
         while not (worker.called or worker.dismissed):
             seen = self.finished
             if worker.gate.acquire(timeout=PATIENCE):
@@ -210,12 +210,12 @@ class ThreadPool:
     def abandon(self, calls: Iterable[Call]) -> None:
         """Leave these threads behind; they end by themselves when their functions return."""
         given_up = set(calls)
-        with self._source.lock:
+        with self.source.lock:
             self._workers = {worker for worker in self._workers if worker.call not in given_up}
 
     def close(self, patience: float) -> None:
         """Send everybody home. Threads with a call that was given up aren't waited for."""
-        with self._source.lock:
+        with self.source.lock:
             workers, self._workers = self._workers, set()
             self._idle.clear()
             self._standby = None
@@ -240,10 +240,10 @@ def lending() -> Iterator[None]:
         return
     pool: ThreadPool = worker.pool
     call: Call = worker.call
-    pool._source.lend(pool, call)
+    pool.source.lend(pool, call)
     try:
         yield
     finally:
         slot = threading.Semaphore(0)
-        if not pool._source.reclaim(pool, call, slot.release):
+        if not pool.source.reclaim(pool, call, slot.release):
             slot.acquire()
