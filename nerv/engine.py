@@ -388,13 +388,19 @@ class Engine:
         return not any(live.active for live in self.lives.values())
 
     def stop(self) -> None:
-        """Drain for `grace`, cancel the rest and give it another `grace`, then end everything that is left."""
+        """Drain for `grace`, cancel the rest and give it another `grace`, give up what is deaf, give the cleanup behind it
+        a last `grace`, and end everything that is left.
+        """
         try:
             if self.lives:
                 self.drain(self.grace)
                 for live in list(self.lives.values()):
                     self.cancel(live, "the engine was closed")
                 self._go_on()  # for cleanup
+                with self.lock:
+                    self._wait_until(lambda: not self.lives, self.grace)
+                for live in list(self.lives.values()):
+                    self.abandon(live)
                 with self.lock:
                     self._wait_until(lambda: not self.lives, self.grace)
         finally:
