@@ -112,6 +112,11 @@ def give(value):
     return value
 
 
+def nerv_threads():
+    """The names of nerv's threads that are alive."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("nerv-")]
+
+
 def environment():
     """The environment in which a fresh interpreter finds this nerv and these tests."""
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH")]
