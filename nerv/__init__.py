@@ -31,32 +31,77 @@ _HOME = {
     "ConfigError": "errors",
 }  # fmt: skip
 
-__all__ = [*_HOME]
+__all__ = [*_HOME]  # noqa: PLE0604  its keys are the names
 
 if TYPE_CHECKING:
-    from nerv.bus import EventBus as EventBus, Subscription as Subscription
+    from nerv.bus import EventBus as EventBus
+    from nerv.bus import Subscription as Subscription
     from nerv.context import TaskContext as TaskContext
-    from nerv.decorators import Task as Task, task as task, workflow as workflow
+    from nerv.decorators import Task as Task
+    from nerv.decorators import task as task
+    from nerv.decorators import workflow as workflow
     from nerv.errors import (
-        ConfigError as ConfigError, CycleError as CycleError, NervError as NervError, Problem as Problem,
-        ResultUnavailableError as ResultUnavailableError, TaskCancelledError as TaskCancelledError,
-        UnknownIdError as UnknownIdError, WorkerCrashedError as WorkerCrashedError,
-        WorkflowCancelledError as WorkflowCancelledError, WorkflowDefinitionError as WorkflowDefinitionError,
-        WorkflowFailedError as WorkflowFailedError,
+        ConfigError as ConfigError,
     )  # fmt: skip
-    from nerv.events import ANY as ANY, Event as Event, EventType as EventType
+    from nerv.errors import (
+        CycleError as CycleError,
+    )
+    from nerv.errors import (
+        NervError as NervError,
+    )
+    from nerv.errors import (
+        Problem as Problem,
+    )
+    from nerv.errors import (
+        ResultUnavailableError as ResultUnavailableError,
+    )
+    from nerv.errors import (
+        TaskCancelledError as TaskCancelledError,
+    )
+    from nerv.errors import (
+        UnknownIdError as UnknownIdError,
+    )
+    from nerv.errors import (
+        WorkerCrashedError as WorkerCrashedError,
+    )
+    from nerv.errors import (
+        WorkflowCancelledError as WorkflowCancelledError,
+    )
+    from nerv.errors import (
+        WorkflowDefinitionError as WorkflowDefinitionError,
+    )
+    from nerv.errors import (
+        WorkflowFailedError as WorkflowFailedError,
+    )
+    from nerv.events import ANY as ANY
+    from nerv.events import Event as Event
+    from nerv.events import EventType as EventType
     from nerv.execution import Execution as Execution
     from nerv.manager import WorkflowManager as WorkflowManager
     from nerv.partitioner import QuantumPartitioner as QuantumPartitioner
     from nerv.plan import ExecutionPlan as ExecutionPlan
-    from nerv.projector import Delta as Delta, StateProjector as StateProjector
-    from nerv.references import MISSING as MISSING, Output as Output, Param as Param
-    from nerv.running import arun as arun, run as run, start as start
+    from nerv.projector import Delta as Delta
+    from nerv.projector import StateProjector as StateProjector
+    from nerv.references import MISSING as MISSING
+    from nerv.references import Output as Output
+    from nerv.references import Param as Param
+    from nerv.running import arun as arun
+    from nerv.running import run as run
+    from nerv.running import start as start
     from nerv.statuses import (
-        TaskPriority as TaskPriority, TaskResult as TaskResult, TaskStatus as TaskStatus,
-        WorkflowStatus as WorkflowStatus,
+        TaskPriority as TaskPriority,
     )  # fmt: skip
-    from nerv.tasks import TaskDef as TaskDef, TaskMetadata as TaskMetadata
+    from nerv.statuses import (
+        TaskResult as TaskResult,
+    )
+    from nerv.statuses import (
+        TaskStatus as TaskStatus,
+    )
+    from nerv.statuses import (
+        WorkflowStatus as WorkflowStatus,
+    )
+    from nerv.tasks import TaskDef as TaskDef
+    from nerv.tasks import TaskMetadata as TaskMetadata
     from nerv.workflows import Workflow as Workflow
 
 

@@ -61,7 +61,8 @@ class Admission:
         name = task.pool or self._default(task)
         if name not in BUILT_IN and name not in self._settings.pools:
             known = (*BUILT_IN, *self._settings.pools)
-            message = f"task {task.id!r} names the pool {name!r}, which isn't there{near(name, known)}; known: {', '.join(known)}"
+            hint = f"{near(name, known)}; known: {', '.join(known)}"
+            message = f"task {task.id!r} names the pool {name!r}, which isn't there{hint}"
             problems.append(Problem(task.id, "unknown pool", message))
             return -1
         if name not in self._queues:

@@ -25,7 +25,7 @@ class Call:
         cancelled: whether it was told to stop.
         abandoned: whether the engine has given it up; what it still brings is ignored.
         claimed: whether it was handed out together with others and hasn't begun, as far as the engine knows.
-        lent: how many waits inside it have lent its slot to others; the engine counts it as running while there is none.
+        lent: how many waits inside it have lent its slot; the engine counts it as running while there is none.
     """
 
     value: Any = None
@@ -68,7 +68,7 @@ class Call:
             task_id=self.task.id,
             attempt=self.attempt,
             params=live.params,
-            results=DependencyResults(tuple(dict.fromkeys(self.task.dependencies + self.task.outputs)), live.values),
+            results=DependencyResults(self.task.needs, live.values),
             port=port,
         )
 
@@ -77,7 +77,7 @@ class Call:
         try:
             fn, args, kwargs = self.prepare()
             self.value = self.live.contextvars.copy().run(fn, *args, **kwargs)
-        except BaseException as error:  # whatever a task raises is the task's failure, not the worker's
+        except BaseException as error:  # noqa: BLE001  whatever a task raises is the task's failure, not the worker's
             self.error = error
 
     # ---- what its function says while it runs: Call is the Port of tasks in this process ----------------------------

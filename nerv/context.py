@@ -115,7 +115,7 @@ class TaskContext(Mapping[str, Any]):
     @property
     def logger(self) -> logging.Logger:
         """A logger whose lines `execution.logs()` keeps; they also go to the logger `nerv.tasks`, by its level."""
-        logger = logging.Logger(f"nerv.tasks.{self.task_id}", logging.DEBUG)
+        logger = logging.Logger(f"nerv.tasks.{self.task_id}", logging.DEBUG)  # noqa: LOG001  one a call, with its own recorder
         logger.addHandler(_Recorder(self.task_id, self.attempt, self._port))
         logger.propagate = False
         return logger
@@ -159,7 +159,7 @@ class _Recorder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
-        except Exception:
+        except Exception:  # noqa: BLE001  the arguments' own __str__ may do anything; logging reports it
             self.handleError(record)
             message = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         if record.exc_info and record.exc_info[0] is not None:

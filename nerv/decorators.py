@@ -71,6 +71,7 @@ class Task(Generic[P, R]):
         TaskDef(**{"id": "checked", **options, "fn": fn})  # wrong options are found where they are written
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function; inside a `@workflow` body: add a task (`after=[...]` adds order), and return its Output."""
         recording = _recording.get()
         if recording is None:
             return self.fn(*args, **kwargs)
@@ -120,13 +121,13 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 class WorkflowFactory(Generic[P]):
-    """What `@workflow` makes of a function: called, it runs the body once to record the graph, and returns a Workflow."""
+    """What `@workflow` makes of a function: called, it runs the body once to record the graph, and gives a Workflow."""
 
     is_nerv_workflow: ClassVar[bool] = True
 
     def __init__(self, body: Callable[P, Any], options: dict[str, Any]) -> None:
         self.body = body
-        self.name: str = options.get("name") or getattr(body, "__name__", "workflow")
+        self.name: str = options.get("name") or str(getattr(body, "__name__", "workflow"))
         self.description: str = options.get("description") or (getattr(body, "__doc__", None) or "").strip()
         functools.update_wrapper(self, body)
         if is_coroutine_function(body):
@@ -135,6 +136,11 @@ class WorkflowFactory(Generic[P]):
             )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Workflow:
+        """Run the body once to record the graph.
+
+        Raises:
+            WorkflowDefinitionError: it called no task, or what it recorded can't run.
+        """
         recording = Recording()
         token = _recording.set(recording)
         try:

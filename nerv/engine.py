@@ -23,6 +23,7 @@ from typing import Any
 from nerv.bus import EventBus
 from nerv.calls import Call
 from nerv.clock import Clock
+from nerv.effects import Effects
 from nerv.errors import TaskCancelledError
 from nerv.live import Live
 from nerv.pools.base import Effect, Pool
@@ -40,7 +41,6 @@ class Engine:
     """
 
     def __init__(self, clock: Clock, bus: EventBus, grace: float) -> None:
-        self.lock = threading.Lock()
         self.clock = clock
         self.bus = bus
         self.grace = grace
@@ -50,7 +50,8 @@ class Engine:
         self.closed = False
         self._now = clock.monotonic
         self._turns: dict[Pool, Turns] = {}
-        self._effects: list[Effect] = []
+        self._effects = Effects()
+        self.lock = self._effects.lock
         self._quiet = threading.Condition(
             self.lock
         )  # notified when an execution has ended; while draining, also a call
@@ -77,15 +78,15 @@ class Engine:
             call = self._take(pool, now)
             if call is None:
                 pool.rested(worker)
-            effects, self._effects = self._effects, []
-        for effect in effects:
+            noted, self._effects.noted = self._effects.noted, []
+        for effect in noted:
             effect()
         return call
 
     def advance_many(self, pool: Pool, finished: list[Call], worker: Any, most: int) -> list[Call]:
         """`advance` for several calls at once; see `Source`."""
         calls: list[Call] = []
-        with self._effecting():
+        with self._effects:
             now = self._now()
             for call in finished:
                 if not call.abandoned:
@@ -111,13 +112,13 @@ class Engine:
 
     def begin(self, call: Call) -> None:
         """The function of a call of `advance_many` is being called now."""
-        with self._effecting():
+        with self._effects:
             if not call.abandoned:
                 self._begin(call, self._now())
 
-    def give_back(self, pool: Pool, calls: list[Call]) -> None:
+    def give_back(self, calls: list[Call]) -> None:
         """Calls of `advance_many` that were never begun are ready again."""
-        with self._effecting():
+        with self._effects:
             now = self._now()
             for call in calls:
                 if not call.abandoned:
@@ -127,7 +128,7 @@ class Engine:
 
     def call_later(self, effect: Effect) -> None:
         """Have `effect` run when the lock has been released (lock held)."""
-        self._effects.append(effect)
+        self._effects.noted.append(effect)
 
     def waiting(self, pool: Pool) -> bool:
         """Whether calls are ready for the pool."""
@@ -135,7 +136,7 @@ class Engine:
 
     def lend(self, pool: Pool, call: Call) -> None:
         """A running call waits for something: its slot is free meanwhile."""
-        with self._effecting():
+        with self._effects:
             call.lent += 1
             if call.lent == 1 and not call.abandoned:
                 pool.running -= 1
@@ -154,14 +155,14 @@ class Engine:
 
     def recall(self, pool: Pool, call: Call) -> None:
         """A call that is about to end lends its slot no more."""
-        with self._effecting():
+        with self._effects:
             if call.lent and not call.abandoned:
                 pool.running += 1
             call.lent = 0
             lenders = self._returning.get(pool, ())
             for lender in [lender for lender in lenders if lender[0] is call]:
                 self._returning[pool].remove(lender)
-                self._effects.append(lender[1])
+                self._effects.noted.append(lender[1])
 
     # ---- under the lock ---------------------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class Engine:
             call.lent -= 1
             if not call.abandoned:
                 pool.running += 1
-            self._effects.append(back)
+            self._effects.noted.append(back)
         if not lenders:
             self._returning.pop(pool, None)
 
@@ -261,7 +262,7 @@ class Engine:
             log.dirty = True
             self.bus.nudge(log)
         if live.on_change:
-            self._effects.extend(live.on_change)
+            self._effects.noted.extend(live.on_change)
 
     def _end(self, live: Live) -> None:
         if self.lives.pop(live.id, None) is None:
@@ -269,9 +270,9 @@ class Engine:
         self._quiet.notify_all()
         if live.inline is not None:
             del self._turns[live.inline]
-            self._effects.append(live.inline.wake)
-        self._effects.append(live.ended.set)
-        self._effects.extend(live.on_end)
+            self._effects.noted.append(live.inline.wake)
+        self._effects.noted.append(live.ended.set)
+        self._effects.noted.extend(live.on_end)
 
     def _stop_running(self, live: Live) -> list[Call]:
         """Tell what runs, cleanup apart, that it should stop."""
@@ -283,14 +284,14 @@ class Engine:
         for call in told:
             call.cancelled = True
             pool = live.pools[live.scheduler.queue_of[call.number]]
-            self._effects.append(lambda pool=pool, call=call: pool.tell_cancelled([call]))  # type: ignore[misc]
+            self._effects.noted.append(lambda pool=pool, call=call: pool.tell_cancelled([call]))  # type: ignore[misc]
         return told
 
-    # ---- what executions ask ------------------------------------------------------------------------------------------
+    # ---- what executions ask ----------------------------------------------------------------------------------------
 
     def start(self, live: Live) -> None:
         """Begin an execution."""
-        with self._effecting():
+        with self._effects:
             if live.inline is not None:
                 self._turns[live.inline] = Turns()
                 live.inline.bind(self)
@@ -307,21 +308,21 @@ class Engine:
 
     def pause(self, live: Live) -> bool:
         """Give out nothing more of this execution."""
-        with self._effecting():
+        with self._effects:
             done = live.scheduler.pause(self._now())
             self._tell(live)
         return done
 
     def resume(self, live: Live) -> bool:
         """Go on after a pause."""
-        with self._effecting():
+        with self._effects:
             done = live.scheduler.resume(self._now())
             self._moved(live)
         return done
 
     def cancel(self, live: Live, reason: str = "") -> bool:
         """Start nothing more, tell what runs, and give it up after `grace`."""
-        with self._effecting():
+        with self._effects:
             if not live.scheduler.cancel(self._now(), reason):
                 return False
             self._stop_running(live)
@@ -332,14 +333,14 @@ class Engine:
 
     def abandon(self, live: Live) -> None:
         """Give up what was told to stop and hasn't."""
-        with self._effecting():
+        with self._effects:
             for call in [call for call in live.active.values() if call.cancelled]:
                 self._give_up(call)
             self._moved(live)
 
     def halt(self, live: Live) -> None:
         """End an execution here and now: what runs is given up, cleanup too, and nothing starts any more."""
-        with self._effecting():
+        with self._effects:
             live.scheduler.cancel(self._now(), "the engine was closed")
             for call in list(live.active.values()):
                 self._give_up(call)
@@ -359,7 +360,7 @@ class Engine:
         if pool.counts_running:
             pool.running -= not call.lent
             self._freed(pool)
-        self._effects.append(lambda: pool.abandon([call]))
+        self._effects.noted.append(lambda: pool.abandon([call]))
 
     def drain(self, timeout: float | None) -> bool:
         """Give out nothing more, and wait until nothing runs. False: it took longer than `timeout` seconds."""
@@ -379,7 +380,7 @@ class Engine:
 
     def _go_on(self) -> None:
         """Give out work again after a drain."""
-        with self._effecting():
+        with self._effects:
             self.draining = False
             for pool, turns in self._turns.items():
                 self._call_up(pool, turns)
@@ -412,29 +413,8 @@ class Engine:
 
     def report(self, call: Call, data: dict[str, Any]) -> None:
         """Progress of a running call."""
-        with self._effecting():
+        with self._effects:
             if not call.abandoned:
                 self._begin(call, self._now())
                 if call.live.scheduler.progressed(call.number, self._now(), data):
                     self._tell(call.live)
-
-    def _effecting(self) -> _Effecting:
-        return _Effecting(self)
-
-
-class _Effecting:
-    """The engine's lock, with the effects that were noted under it carried out after it has been released."""
-
-    __slots__ = ("_engine",)
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __enter__(self) -> None:
-        self._engine.lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        effects, self._engine._effects = self._engine._effects, []
-        self._engine.lock.release()
-        for effect in effects:
-            effect()

@@ -37,7 +37,7 @@ class NervError(Exception):
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with a workflow: the task it is about (None: the workflow itself), its kind, and a remedy."""
+    """One thing that is wrong: the task it is about (None: the workflow itself), its kind, and what to do about it."""
 
     task_id: str | None
     kind: str
@@ -130,7 +130,7 @@ def described(error: BaseException) -> str:
     """`ValueError: boom`, also for an exception whose own text can't be made."""
     try:
         text = str(error)
-    except Exception as trouble:  # the user's __str__ may do anything
+    except Exception as trouble:  # noqa: BLE001  the user's __str__ may do anything
         text = f"<its text can't be shown: {type(trouble).__name__}>"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -139,6 +139,6 @@ def portable(error: BaseException) -> BaseException:
     """The same exception if it comes back whole from pickle, else a NervError that says what it was."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # any reason for not travelling is the same to us
+    except Exception:  # noqa: BLE001  any reason for not travelling is the same to us
         return NervError(described(error))
     return error

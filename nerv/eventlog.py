@@ -61,7 +61,7 @@ class EventLog:
     def __len__(self) -> int:
         return len(self.records)
 
-    def event(self, seq: int, with_result: bool = True) -> Event:
+    def event(self, seq: int, *, with_result: bool = True) -> Event:
         """The event numbered `seq` (from 1). `with_result=False` leaves a completed task's result out of its data."""
         code, task, at, attempt, data = self.records[seq - 1]
         task_id = self.ids[task] if task >= 0 else None
@@ -76,7 +76,7 @@ class EventLog:
         )
 
     def events(self, after: int = 0, until: int | None = None) -> Iterator[Event]:
-        """The events with `after < seq <= until`, in order; `until=None` is all that there are when the call is made."""
+        """The events with `after < seq <= until`, in order; `until=None` is all that there are at the call."""
         for seq in range(after + 1, (len(self.records) if until is None else until) + 1):
             yield self.event(seq)
 

@@ -64,7 +64,7 @@ class Facts(dict[str, Any]):
             "an event's data can't be changed: other handlers see the same object. Copy it with dict(data)."
         )
 
-    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Facts, (dict(self),)

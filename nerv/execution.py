@@ -75,7 +75,7 @@ class Execution:
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """Task id -> result, of the tasks that are completed by now. Results are the very objects the tasks returned."""
+        """Task id -> result, of the tasks completed by now. Results are the very objects that the tasks returned."""
         live = self._live
         if live.ended.is_set():
             return MappingProxyType(live.values)
@@ -217,9 +217,9 @@ class Execution:
 
     # ---- looking --------------------------------------------------------------------------------------------------
 
-    def events(self, follow: bool = False) -> Events:
+    def events(self, follow: bool = False) -> Events:  # noqa: FBT001, FBT002  events(True) reads well enough
         """Its events in `seq` order, for `for` and `async for`; `follow=True` goes on until it has ended."""
-        return Events(self._live, follow)
+        return Events(self._live, follow=follow)
 
     @property
     def state(self) -> PMap[str, Any]:
@@ -257,7 +257,7 @@ class Execution:
         return reports.execution_report(self)
 
     def release(self) -> None:
-        """Told by the manager that it forgets this execution: whoever still holds the handle keeps a state of its own."""
+        """Told by the manager that it forgets this execution: the handle keeps a state of its own from now on."""
         if not self._released:
             self._released = True
             own = StateProjector()
@@ -273,7 +273,7 @@ class Execution:
 class Events:
     """The events of an execution, from the first; see `Execution.events`."""
 
-    def __init__(self, live: Live, follow: bool) -> None:
+    def __init__(self, live: Live, *, follow: bool) -> None:
         self._live = live
         self._follow = follow
 

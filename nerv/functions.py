@@ -17,7 +17,7 @@ _COROUTINE: Final = 0x80  # inspect.CO_COROUTINE
 
 
 def wants_context(fn: Callable[..., Any]) -> bool:
-    """Whether the first parameter is annotated `TaskContext` (also as text), or is unannotated and named ctx or context."""
+    """Whether the first parameter is annotated `TaskContext` (or so as text), or named ctx or context without one."""
     if type(fn) is FunctionType and not hasattr(fn, "__wrapped__"):
         code = fn.__code__
         if not code.co_argcount:
@@ -28,7 +28,7 @@ def wants_context(fn: Callable[..., Any]) -> bool:
 
     try:
         parameters = iter(inspect.signature(fn).parameters.values())
-    except Exception:
+    except Exception:  # noqa: BLE001  a callable that can't be inspected, for whatever reason, doesn't know nerv
         return False
     first = next(parameters, None)
     if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
@@ -52,7 +52,7 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
         return is_coroutine_function(fn.func)
     if type(fn) is MethodType:
         return is_coroutine_function(fn.__func__)
-    inner = getattr(fn, "fn", None) if _is_task(fn) else getattr(type(fn), "__call__", None)
+    inner = getattr(fn, "fn", None) if _is_task(fn) else getattr(type(fn), "__call__", None)  # noqa: B004  the method itself is wanted
     return type(inner) is FunctionType and bool(inner.__code__.co_flags & _COROUTINE)
 
 

@@ -41,12 +41,13 @@ class Live:
 
     __slots__ = (
         "__weakref__", "active", "contextvars", "ended", "engine", "errors", "id", "inline", "lanes", "log", "logs",
-        "on_change", "on_end", "params", "pools", "scheduler", "services", "tasks", "values", "wants_context", "workflow",
-        "workflow_id",
+        "on_change", "on_end", "params", "pools", "scheduler", "services", "tasks", "values", "wants_context",
+        "workflow", "workflow_id",
     )  # fmt: skip
 
     def __init__(
         self,
+        *,
         engine: Engine,
         execution_id: str,
         workflow: Workflow,

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from nerv.admission import admitted
 from nerv.bus import EventBus
@@ -68,7 +68,7 @@ class WorkflowManager:
         self._one_shot = False
         atexit.register(self.close)
 
-    def __enter__(self) -> WorkflowManager:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,17 +101,20 @@ class WorkflowManager:
             UnknownIdError: a target that isn't there.
             NervError: the id belongs to an execution of another workflow or with other params; the manager is closed.
         """
-        return self._start(workflow, params, targets, services, on_event, execution_id, None)
+        return self._start(
+            workflow, params, targets=targets, services=services, on_event=on_event, execution_id=execution_id
+        )
 
     def _start(
         self,
         workflow: Workflow,
         params: Mapping[str, Any] | None,
-        targets: Sequence[str] | None,
-        services: Any,
-        on_event: Callable[[Event], Any] | None,
-        execution_id: str | None,
-        workflow_id: str | None,
+        *,
+        targets: Sequence[str] | None = None,
+        services: Any = None,
+        on_event: Callable[[Event], Any] | None = None,
+        execution_id: str | None = None,
+        workflow_id: str | None = None,
     ) -> Execution:
         given = MappingProxyType(_params(params))
         _check(on_event, execution_id)
@@ -125,14 +128,14 @@ class WorkflowManager:
                 raise NervError("this manager was told to drain, so it starts nothing new; make a new one")
             clock = self.clock
             live = Live(
-                self._engine,
-                execution_id or os.urandom(8).hex(),
-                admission.workflow,
-                workflow_id or admission.workflow.name,
-                given,
-                self._services if services is None else services,
-                outside_recording(),
-                clock.time() - clock.monotonic(),
+                engine=self._engine,
+                execution_id=execution_id or os.urandom(8).hex(),
+                workflow=admission.workflow,
+                workflow_id=workflow_id or admission.workflow.name,
+                params=given,
+                services=self._services if services is None else services,
+                contextvars=outside_recording(),
+                epoch=clock.time() - clock.monotonic(),
             )
             admission.equip(live)
             execution = Execution(live, self)
@@ -216,7 +219,7 @@ class WorkflowManager:
     def execute_workflow(self, workflow_id: str, context: Mapping[str, Any] | None = None) -> str:
         """Start an execution of a draft as it is now, in the background; returns the execution's id."""
         workflow = self._drafts.of(workflow_id).snapshot()
-        execution = self._start(workflow, context, None, None, None, None, workflow_id)
+        execution = self._start(workflow, context, workflow_id=workflow_id)
         self._drafts.of(workflow_id).executions.append(execution.id)
         return execution.id
 
@@ -245,7 +248,7 @@ class WorkflowManager:
                 return tasks[task_id]
         raise UnknownIdError(f"no execution here has a task {task_id!r}")
 
-    # ---- the end ------------------------------------------------------------------------------------------------------
+    # ---- the end ----------------------------------------------------------------------------------------------------
 
     def drain(self, timeout: float | None = None) -> bool:
         """Start nothing new and wait until what runs has ended. False: `timeout` seconds were not enough."""
@@ -269,7 +272,7 @@ class WorkflowManager:
                 self.event_bus.close(self.settings.grace)
 
     def settled(self, live: Live) -> None:
-        """Wait until an ended execution is over for everybody: handlers have heard its events, and the manager is closed
+        """Wait until an ended execution is over for all: handlers have heard its events, and the manager is closed
         if it closes itself. Handlers don't wait for handlers.
         """
         self.event_bus.flush(live.log, self.settings.grace)

@@ -43,7 +43,7 @@ class QuantumPartitioner:
         Raises:
             WorkflowDefinitionError: the tasks can't be run; nothing has.
         """
-        settings = {} if self.max_workers is None else {"workers": self.max_workers}
+        settings: dict[str, Any] = {} if self.max_workers is None else {"workers": self.max_workers}
         execution = run(_workflow(tasks), context, raise_on_failure=False, **settings)
         return {task: execution.task(task) for task in execution.workflow.tasks}
 

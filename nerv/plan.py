@@ -87,8 +87,8 @@ class ExecutionPlan:
         import networkx
 
         picture: networkx.DiGraph[str] = networkx.DiGraph(name=self._name)
-        for task in self._tasks:
-            picture.add_node(task.id, task=task)
+        for definition in self._tasks:
+            picture.add_node(definition.id, task=definition)
         for task, needs in zip(self._ids, self._graph.dependencies, strict=True):
             picture.add_edges_from((self._ids[need], task) for need in needs)
         return picture

@@ -48,7 +48,7 @@ class Reference:
     def __iter__(self) -> Iterator[Any]:
         self._refuse("iterated over")
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304  it never returns
         self._refuse("tested for truth")
 
     def __contains__(self, item: object) -> bool:
@@ -57,7 +57,7 @@ class Reference:
     def __format__(self, spec: str) -> str:
         self._refuse("formatted into text")
 
-    def __str__(self) -> str:
+    def __str__(self) -> NoReturn:  # noqa: PLE0307  it never returns
         self._refuse("turned into text (repr() shows the reference itself)")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -112,7 +112,7 @@ class Output(Reference, Generic[T]):
 
 
 class Param(Reference):
-    """One of the params that an execution is given. Without a default it must be given, which is checked at the start."""
+    """One of the params that an execution is given. Without a default it must be given, which is checked first."""
 
     __slots__ = ("default", "name")
 
@@ -326,6 +326,6 @@ def _output_value(output: Output[Any], values: Mapping[str, Any]) -> Any:
                 value = value[key] if how == "item" else getattr(value, key)
             except Exception as error:
                 raise ResultUnavailableError(
-                    f"{output!r} doesn't exist in the result of task {output.task_id!r}: {type(error).__name__}: {error}"
+                    f"{output!r} isn't in the result of task {output.task_id!r}: {type(error).__name__}: {error}"
                 ) from error
     return value

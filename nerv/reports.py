@@ -123,11 +123,11 @@ def write_trace(log: EventLog, path: str) -> None:
         elif CODES[code] in _ENDS and task in begun:
             since, track = begun.pop(task)
             heappush(free, track)
-            bars.append(_bar(log.ids[task], since - start, at - since, track, attempt, CODES[code].name))
+            args = {"attempt": attempt, "outcome": CODES[code].name}
+            bars.append(_bar(log.ids[task], since - start, at - since, track, args))
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"traceEvents": bars, "displayTimeUnit": "ms", "otherData": {"execution": log.execution_id}}, file)
 
 
-def _bar(task: str, since: float, took: float, track: int, attempt: int, outcome: str) -> dict[str, Any]:
-    args = {"attempt": attempt, "outcome": outcome}
+def _bar(task: str, since: float, took: float, track: int, args: dict[str, Any]) -> dict[str, Any]:
     return {"name": task, "ph": "X", "ts": since * 1e6, "dur": took * 1e6, "pid": 1, "tid": track, "args": args}

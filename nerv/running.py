@@ -1,4 +1,4 @@
-"""`run`, `arun` and `start`: the two-line way in. Each makes a manager of its own, which closes with its last execution."""
+"""`run`, `arun` and `start`: the two-line way in. Each makes a manager of its own, closed with its last execution."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Scheduler:
         fail_fast: whether the first failure stops everything that hasn't started.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  one call, in admission
         self,
         graph: Graph,
         ids: Sequence[str],
@@ -199,7 +199,7 @@ class Scheduler:
         return number
 
     def claim(self, queue: int) -> int:
-        """Take the best ready task of a queue without starting it; -1 if there is none. `started` or `unclaim` follows."""
+        """Take a queue's best ready task without starting it; -1: there is none. `started` or `unclaim` follows."""
         ready = self.ready[queue]
         if not ready or self.status is WorkflowStatus.PAUSED:
             return -1
@@ -362,6 +362,7 @@ class LevelScheduler(Scheduler):
             super()._release(number)
 
     def completed(self, number: int, now: float) -> None:
+        """A running task's function returned."""
         super().completed(number, now)
         self._leave(number)
 

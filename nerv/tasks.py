@@ -81,7 +81,8 @@ class TaskDef(_Fields, frozen=True, eq=False):
             callable(self.fn)
             and self.priority is TaskPriority.MEDIUM
             and self.run_when == "all_completed"
-            and self.pool is self.metadata is None
+            and self.pool is None
+            and self.metadata is None
             and self.name.__class__ is self.description.__class__ is str
         ):
             _check_values(self, problems)
@@ -103,6 +104,12 @@ class TaskDef(_Fields, frozen=True, eq=False):
     def outputs(self) -> tuple[str, ...]:
         """Ids of the tasks whose results this one is given."""
         return self._outputs
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of all tasks that must end before this one: declared and read."""
+        read = self._outputs
+        return self.dependencies if not read else tuple(dict.fromkeys(self.dependencies + read))
 
     @property
     def params(self) -> Mapping[str, bool]:
@@ -176,33 +183,36 @@ def _own_id(given: object, fn: object, problems: list[str]) -> str:
 
 
 def _ids(dependencies: Any, problems: list[str]) -> tuple[str, ...]:
-    if dependencies.__class__ in _LISTS:
-        try:
-            "".join(dependencies)  # the quickest way to see that they are all str
-        except TypeError:
-            pass
-        else:
-            distinct = {*dependencies}
-            return tuple(dependencies if len(distinct) == len(dependencies) else dict.fromkeys(dependencies))
+    if dependencies.__class__ in _LISTS and _are_text(dependencies):
+        return tuple(dependencies if len({*dependencies}) == len(dependencies) else dict.fromkeys(dependencies))
     if isinstance(dependencies, str):
         problems.append(f"dependencies takes a list, not one str; write dependencies=[{dependencies!r}]")
         return ()
     if isinstance(dependencies, (TaskDef, Output)) or not isinstance(dependencies, Iterable):
         problems.append(f"dependencies takes a list of ids, TaskDefs or Outputs, not {dependencies!r}")
         return ()
-    ids: dict[str, None] = {}
-    for dependency in dependencies:
-        if dependency.__class__ is str:
-            ids[dependency] = None
-        elif isinstance(dependency, TaskDef):
-            ids[dependency.id] = None
-        elif isinstance(dependency, Output):
-            ids[dependency.task_id] = None
-        elif isinstance(dependency, str):
-            ids[str(dependency)] = None
-        else:
-            problems.append(f"a dependency is an id, a TaskDef or an Output, not {dependency!r}")
-    return tuple(ids)
+    dependencies = list(dependencies)
+    ids = [_id_of(dependency) for dependency in dependencies]
+    wrong = [given for given, task_id in zip(dependencies, ids, strict=True) if task_id is None]
+    problems += [f"a dependency is an id, a TaskDef or an Output, not {given!r}" for given in wrong]
+    return tuple(dict.fromkeys(task_id for task_id in ids if task_id is not None))
+
+
+def _are_text(values: Any) -> bool:
+    """Whether all are str, seen in the quickest way."""
+    try:
+        "".join(values)
+    except TypeError:
+        return False
+    return True
+
+
+def _id_of(dependency: object) -> str | None:
+    if isinstance(dependency, TaskDef):
+        return dependency.id
+    if isinstance(dependency, Output):
+        return dependency.task_id
+    return str(dependency) if isinstance(dependency, str) else None
 
 
 def _arguments(args: Any, kwargs: Any, problems: list[str]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -232,10 +242,8 @@ def _arguments(args: Any, kwargs: Any, problems: list[str]) -> tuple[tuple[Any, 
 def _check_values(task: TaskDef, problems: list[str]) -> None:
     if task.fn is not None and not callable(task.fn):
         problems.append(f"fn takes a callable, not {task.fn!r}")
-    priority = task.priority
-    if priority is not TaskPriority.MEDIUM:
-        if not isinstance(priority, int) or isinstance(priority, bool):
-            problems.append(f"priority takes a TaskPriority or an int, not {priority!r}")
+    if not isinstance(task.priority, int) or isinstance(task.priority, bool):
+        problems.append(f"priority takes a TaskPriority or an int, not {task.priority!r}")
     if task.run_when != "all_completed" and task.run_when not in RUN_WHEN:
         problems.append(
             f"run_when takes one of {', '.join(RUN_WHEN)}, not {task.run_when!r}{near(task.run_when, RUN_WHEN)}"
@@ -244,9 +252,8 @@ def _check_values(task: TaskDef, problems: list[str]) -> None:
         problems.append(f"pool takes a pool's name, not {task.pool!r}")
     if task.metadata is not None and not isinstance(task.metadata, TaskMetadata):
         problems.append(f"metadata takes a TaskMetadata, not {task.metadata!r}")
-    for field in ("name", "description"):
-        if not isinstance(getattr(task, field), str):
-            problems.append(f"{field} takes a str, not {getattr(task, field)!r}")
+    texts = {"name": task.name, "description": task.description}
+    problems += [f"{field} takes a str, not {text!r}" for field, text in texts.items() if not isinstance(text, str)]
 
 
 _PLAINEST: Final = TaskDef("plainest")

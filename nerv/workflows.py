@@ -131,9 +131,8 @@ class Workflow:
         scan(self._result, names)
         needed: dict[str, bool] = names.params
         for task in self._definitions:
-            if task._params:
-                for name, required in task._params.items():
-                    needed[name] = needed.get(name, False) or required
+            for name, required in task.params.items():
+                needed[name] = needed.get(name, False) or required
         return MappingProxyType(needed)
 
     @property
@@ -248,15 +247,15 @@ def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict
     ids = [task.id for task in tasks]
     index = dict(zip(ids, range(len(ids)), strict=True))
     if len(index) < len(ids):
-        for task, count in Counter(ids).items():
-            if count > 1:
-                problems.append(Problem(task, "duplicate", f"{count} tasks have the id {task!r}; ids are unique"))
+        problems += [
+            Problem(known, "duplicate", f"{count} tasks have the id {known!r}; ids are unique")
+            for known, count in Counter(ids).items()
+            if count > 1
+        ]
     numbers: list[tuple[int, ...]] = []
     number_of = index.__getitem__
     for number, task in enumerate(tasks):
-        needs = task.dependencies
-        if task._outputs:
-            needs = tuple(dict.fromkeys(needs + task._outputs)) if needs else task._outputs
+        needs = task.needs
         if task.fn is None:
             problems.append(Problem(task.id, "no function", f"task {task.id!r} has no function; give it fn=..."))
         if not needs:
@@ -266,11 +265,7 @@ def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict
             found = tuple(map(number_of, needs))
         except KeyError:
             found = tuple([index[need] for need in needs if need in index])
-            for need in needs:
-                if need not in index:
-                    guess = near(need, index) if len(problems) < _GUESSES else ""
-                    message = f"task {task.id!r} depends on {need!r}, which is no task{guess}"
-                    problems.append(Problem(task.id, "unknown", message))
+            problems += _unknown(task, needs, index, guesses=_GUESSES - len(problems))
         if number in found:
             problems.append(
                 Problem(task.id, "self loop", f"task {task.id!r} depends on itself; remove that dependency")
@@ -278,6 +273,16 @@ def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict
             found = tuple([need for need in found if need != number])
         numbers.append(found)
     return index, numbers
+
+
+def _unknown(task: TaskDef, needs: Sequence[str], index: Mapping[str, int], guesses: int) -> list[Problem]:
+    problems: list[Problem] = []
+    for need in needs:
+        if need not in index:
+            guess = near(need, index) if len(problems) < guesses else ""
+            message = f"task {task.id!r} depends on {need!r}, which is no task{guess}"
+            problems.append(Problem(task.id, "unknown", message))
+    return problems
 
 
 _GUESSES: Final = 20

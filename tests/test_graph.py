@@ -35,7 +35,7 @@ def test_a_graph_knows_its_edges_both_ways():
     graph = graph_of(DIAMOND)
     assert len(graph) == 4
     assert [list(needs) for needs in graph.dependencies] == [[], [0], [0], [1, 2]]
-    assert graph.dependents == [(1, 2), (3,), (3,), ()]
+    assert graph.dependents == [[1, 2], [3], [3], []]
     assert graph.in_degrees == [0, 1, 1, 2]
 
 

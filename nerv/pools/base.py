@@ -1,4 +1,4 @@
-"""The seam between engine and pools: `Source` is what a pool sees of the engine, `Pool` what the engine sees of a pool."""
+"""The seam between engine and pools: a pool sees of the engine a `Source`, the engine of a pool a `Pool`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Source(Protocol):
     def begin(self, call: Call) -> None:
         """The function of a claimed call is being called now."""
 
-    def give_back(self, pool: Pool, calls: list[Call]) -> None:
+    def give_back(self, calls: list[Call]) -> None:
         """These calls of `advance_many` were never begun."""
 
     def call_later(self, effect: Effect) -> None:

@@ -44,11 +44,11 @@ class AsyncPool:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()  # two workers may have the first coroutine ready at the same time
         self._tasks: dict[Call, asyncio.Task[None]] = {}  # touched on the loop's thread only
-        self._source: Source
+        self.source: Source  # where calls come from, from `bind` on
 
     def bind(self, source: Source) -> None:
         """Told once where calls come from."""
-        self._source = source
+        self.source = source
 
     def objection(self, task: TaskDef) -> str | None:
         """Only coroutine functions can share a loop."""
@@ -56,9 +56,9 @@ class AsyncPool:
             return f"is a plain function, which would block the event loop of pool {self.name!r}; use pool='thread'"
         return None
 
-    def call_up(self, ready: int) -> None:
+    def call_up(self, ready: int) -> None:  # noqa: ARG002  one look takes them all
         """Have the loop look for work."""
-        self._source.call_later(self._summon)
+        self.source.call_later(self._summon)
 
     def arrived(self, worker: object) -> None:
         """Nothing to note."""
@@ -96,7 +96,7 @@ class AsyncPool:
             loop.close()
 
     def _pump(self, finished: Call | None = None) -> None:
-        while (call := self._source.advance(self, finished)) is not None:
+        while (call := self.source.advance(self, finished)) is not None:
             finished = None
             self._begin(call)
 
@@ -110,12 +110,16 @@ class AsyncPool:
         try:
             fn, args, kwargs = call.prepare()
             call.value = await fn(*args, **kwargs)
-        except BaseException as error:  # whatever a task raises is the task's failure, not the loop's
+        except BaseException as error:  # noqa: BLE001  whatever a task raises is the task's failure, not the loop's
             call.error = error
         del self._tasks[call]
         if call.lent:
-            self._source.recall(self, call)
+            self.source.recall(self, call)
         self._pump(call)
+
+    def is_running(self, call: Call, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether `call` is one of this pool's, running in `loop`."""
+        return self._loop is loop and call in self._tasks
 
     def tell_cancelled(self, calls: Iterable[Call]) -> None:
         """Its task asks `ctx.cancelled`."""
@@ -149,10 +153,10 @@ async def lending_place() -> AsyncIterator[None]:
 
     pool, call = _current.get() or (None, None)
     loop = asyncio.get_running_loop()
-    if pool is None or call is None or pool._loop is not loop or call not in pool._tasks:  # not ours, or left behind
+    if pool is None or call is None or not pool.is_running(call, loop):  # not ours, or left behind
         yield
         return
-    source = pool._source
+    source = pool.source
     source.lend(pool, call)
     try:
         yield

@@ -41,7 +41,7 @@ def _async(name: str, workers: int) -> Pool:
     return AsyncPool(name, workers)
 
 
-def _inline(name: str, workers: int) -> Pool:
+def _inline(name: str, workers: int) -> Pool:  # noqa: ARG001  there is one caller
     from nerv.pools.inline import InlinePool
 
     return InlinePool(name)

@@ -42,7 +42,7 @@ class InlinePool:
             return "is a coroutine function, which the inline pool can't run; leave out pool="
         return None
 
-    def call_up(self, ready: int) -> None:
+    def call_up(self, ready: int) -> None:  # noqa: ARG002  one is as good as many
         """Tell the waiting thread or loop that there is something to run."""
         self._source.call_later(self.wake)
 
@@ -59,7 +59,7 @@ class InlinePool:
             look()
 
     def serve(self, is_done: Callable[[], bool], timeout: float | None) -> bool:
-        """Run calls in this thread, or wait while another one does, until `is_done()`. False: `timeout` s have passed."""
+        """Run calls in this thread, or wait while another does, until `is_done()`. False: `timeout` s have passed."""
         deadline = None if timeout is None else monotonic() + timeout
 
         def left() -> float | None:

@@ -2,7 +2,7 @@
 
 Theory of operation. A worker hands its finished call to the engine and takes the next in one critical section, so a
 run of short tasks is one thread's affair, with no hand-over at all. The question is when to wake another worker.
-Waking one for every ready task makes threads fight over the interpreter lock (five times the cost a task, measured);
+Waking one for each ready task makes threads fight over the interpreter lock (five times the cost a task, measured);
 not waking one leaves blocking tasks in a queue. So:
 
 - If nobody is working, one worker is woken at once.

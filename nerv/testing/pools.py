@@ -46,7 +46,7 @@ class Faults:
     """
 
     def __init__(self, seed: int = 0, *, failing: float = 0.0, crashing: float = 0.0) -> None:
-        self._random = Random(seed)  # noqa: S311  (nothing is kept secret by it)
+        self._random = Random(seed)
         self._failing = failing
         self._crashing = crashing
 
@@ -103,7 +103,7 @@ class SimulatedPool:
         self.limit = workers
         self.running = 0
         self.counts_running = kind != "process"
-        self._random = Random(seed) if isinstance(seed, int) else seed  # noqa: S311  (no secrets)
+        self._random = Random(seed) if isinstance(seed, int) else seed
         self._clock = clock
         self._takes = takes
         self._faults = faults
@@ -124,14 +124,14 @@ class SimulatedPool:
         what = "a plain function" if self.kind == "async" else "a coroutine function"
         return f"is {what}, which the {self.kind} pool {self.name!r} can't run; leave out pool="
 
-    def call_up(self, ready: int) -> None:  # noqa: ARG002  (it hears what every pool hears)
+    def call_up(self, ready: int) -> None:
         """Somebody shall come for calls: that is one of the things that can happen next."""
         self._called = True
 
     def arrived(self, worker: Worker) -> None:
         """Nothing to note."""
 
-    def rested(self, worker: Worker) -> None:  # noqa: ARG002  (likewise)
+    def rested(self, worker: Worker) -> None:
         """There was nothing to come for."""
         self._called = False
 
@@ -204,7 +204,7 @@ class SimulatedPool:
         """A process worker hands over what is finished, gives back what it had only claimed, and comes for more."""
         if not self.counts_running:
             if claims:
-                self._source.give_back(self, claims)
+                self._source.give_back(claims)
             finished, worker.finished = worker.finished, []
             self.running += 1
             calls = self._source.advance_many(self, finished, worker, self._random.randint(1, 4))
@@ -254,7 +254,7 @@ class SimulatedPools:
         takes: Callable[[Call], float] | None = None,
         faults: Fault | None = None,
     ) -> None:
-        self._random = Random(seed)  # noqa: S311  (no secrets)
+        self._random = Random(seed)
         self._clock = clock
         self._takes = takes
         self._faults = faults
@@ -316,5 +316,5 @@ def _finish_coroutine(call: Call) -> None:
 
     try:
         call.value = asyncio.run(call.value)
-    except BaseException as error:  # noqa: BLE001  (whatever a task raises is the task's failure)
+    except BaseException as error:
         call.error = error

@@ -63,7 +63,7 @@ class Desk:
         with self.effecting():
             self.begun.append(call)
 
-    def give_back(self, pool, calls):
+    def give_back(self, calls):
         with self.effecting():
             self.given_back += calls
             for call in calls:
