@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NoReturn
 
 import msgspec
 from msgspec.structs import force_setattr as _set
@@ -104,6 +104,11 @@ class TaskDef(_Fields, frozen=True, eq=False):
     def outputs(self) -> tuple[str, ...]:
         """Ids of the tasks whose results this one is given."""
         return self._outputs
+
+    @property
+    def result(self) -> NoReturn:
+        """A task isn't its result."""
+        raise AttributeError(f"TaskDef {self.id!r} has no result; what stands for its result is Output({self.id!r})")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def test_every_graph_is_ordered_with_each_task_after_what_it_needs():
         place = {task: at for at, task in enumerate(graph.order)}
         assert sorted(place) == list(range(len(needs)))
         assert all(place[need] < place[task] for task, before in enumerate(needs) for need in before)
-        dependents = [tuple(t for t, before in enumerate(needs) if task in before) for task in range(len(needs))]
+        dependents = [[t for t, before in enumerate(needs) if task in before] for task in range(len(needs))]
         assert graph.dependents == dependents
         assert graph.in_degrees == [len(before) for before in needs]
 

@@ -265,7 +265,7 @@ def test_more_than_id_and_function_go_by_keyword():
 
 def test_a_task_is_not_its_result():
     """Asking a TaskDef for a result says what to write."""
-    with pytest.raises(AttributeError, match=r"write Output\('a'\)"):
+    with pytest.raises(AttributeError, match=r"Output\('a'\)"):
         TaskDef("a", plain).result
 
 
