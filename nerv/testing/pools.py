@@ -46,7 +46,7 @@ class Faults:
     """
 
     def __init__(self, seed: int = 0, *, failing: float = 0.0, crashing: float = 0.0) -> None:
-        self._random = Random(seed)
+        self._random = Random(seed)  # noqa: S311  (nothing is kept secret by it)
         self._failing = failing
         self._crashing = crashing
 
@@ -103,7 +103,7 @@ class SimulatedPool:
         self.limit = workers
         self.running = 0
         self.counts_running = kind != "process"
-        self._random = Random(seed) if isinstance(seed, int) else seed
+        self._random = Random(seed) if isinstance(seed, int) else seed  # noqa: S311  (no secrets)
         self._clock = clock
         self._takes = takes
         self._faults = faults
@@ -124,16 +124,17 @@ class SimulatedPool:
         what = "a plain function" if self.kind == "async" else "a coroutine function"
         return f"is {what}, which the {self.kind} pool {self.name!r} can't run; leave out pool="
 
-    def call_up(self, ready: int) -> None:
+    def call_up(self, ready: int) -> None:  # noqa: ARG002  (it hears what every pool hears)
         """Somebody shall come for calls: that is one of the things that can happen next."""
         self._called = True
 
     def arrived(self, worker: Worker) -> None:
         """Nothing to note."""
 
-    def rested(self, worker: Worker) -> None:
-        """There was nothing to come for."""
-        self._called = False
+    def rested(self, worker: Worker | None) -> None:
+        """There was nothing to come for; None is who came for nothing."""
+        if worker is not None:
+            self._called = False
 
     def tell_cancelled(self, calls: Iterable[Call]) -> None:
         """Its task asks `ctx.cancelled`."""
@@ -170,7 +171,7 @@ class SimulatedPool:
             elif worker.finished:
                 yield lambda worker=worker: self._report(worker, [])  # type: ignore[misc]
         free = next((worker for worker in self._workers if not worker.calls and not worker.finished), None)
-        if self._called and free is not None:
+        if self._called and free is not None and self._source.waiting(self):
             yield lambda: self._come(free)
 
     def due(self) -> float:
@@ -197,7 +198,10 @@ class SimulatedPool:
             self._report(worker, claims)
         elif worker.calls:
             self._begin(worker)
-            if self._random.random() < 0.5:  # a process may also tell later that it began
+            if self._random.random() < 0.5:  # a process tells of each end, or of several at once
+                finished, worker.finished = worker.finished, []
+                self._source.advance_many(self, finished, None, 0)
+            if self._random.random() < 0.5:  # and of a beginning, or only of the end
                 self._source.begin(worker.calls[0])
 
     def _report(self, worker: Worker, claims: list[Call]) -> None:
@@ -254,7 +258,7 @@ class SimulatedPools:
         takes: Callable[[Call], float] | None = None,
         faults: Fault | None = None,
     ) -> None:
-        self._random = Random(seed)
+        self._random = Random(seed)  # noqa: S311  (no secrets)
         self._clock = clock
         self._takes = takes
         self._faults = faults
@@ -316,5 +320,5 @@ def _finish_coroutine(call: Call) -> None:
 
     try:
         call.value = asyncio.run(call.value)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  (whatever a task raises is the task's failure)
         call.error = error

@@ -235,5 +235,6 @@ class Simulation:
         for pool in self.pools._pools:
             assert pool.running == 0
             assert not any(worker.calls or worker.finished for worker in pool._workers)
+        events = sum(len(one.execution.log) for one in self.running)
         self.pools.run()
-        assert not any(pool._called for pool in self.pools._pools)
+        assert events == sum(len(one.execution.log) for one in self.running)
