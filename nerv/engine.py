@@ -16,7 +16,6 @@ bus is nudged once when a log has grown, if anybody listens at all.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ from nerv.clock import Clock
 from nerv.effects import Effects
 from nerv.errors import TaskCancelledError
 from nerv.live import Live
+from nerv.loans import Loans
 from nerv.pools.base import Effect, Pool
 from nerv.scheduler import ALL_FINISHED
 from nerv.turns import Lane, Turns
@@ -55,7 +55,7 @@ class Engine:
         self._quiet = threading.Condition(
             self.lock
         )  # notified when an execution has ended; while draining, also a call
-        self._returning: dict[Pool, deque[tuple[Call, Effect]]] = {}  # calls that want the slot back which they lent
+        self._loans = Loans(self._effects)
 
     def adopt(self, pool: Pool) -> None:
         """Take a pool into service."""
@@ -137,38 +137,24 @@ class Engine:
     def lend(self, pool: Pool, call: Call) -> None:
         """A running call waits for something: its slot is free meanwhile."""
         with self._effects:
-            call.lent += 1
-            if call.lent == 1 and not call.abandoned:
-                pool.running -= 1
+            if self._loans.lend(pool, call):
                 self._freed(pool)
 
     def reclaim(self, pool: Pool, call: Call, back: Effect) -> bool:
         """The call that lent its slot goes on: True, at once; else `back` is called when it has a slot again."""
         with self.lock:
-            if call.lent == 1 and not call.abandoned:
-                if pool.running >= pool.limit:
-                    self._returning.setdefault(pool, deque()).append((call, back))
-                    return False
-                pool.running += 1
-            call.lent -= call.lent > 0
-        return True
+            return self._loans.reclaim(pool, call, back)
 
     def recall(self, pool: Pool, call: Call) -> None:
         """A call that is about to end lends its slot no more."""
         with self._effects:
-            if call.lent and not call.abandoned:
-                pool.running += 1
-            call.lent = 0
-            lenders = self._returning.get(pool, ())
-            for lender in [lender for lender in lenders if lender[0] is call]:
-                self._returning[pool].remove(lender)
-                self._effects.noted.append(lender[1])
+            self._loans.recall(pool, call)
 
     # ---- under the lock ---------------------------------------------------------------------------------------------
 
     def _take(self, pool: Pool, now: float) -> Call | None:
-        if self._returning:
-            self._return_slots(pool)
+        if self._loans.wanted:
+            self._loans.return_slots(pool)
         turns = self._turns.get(pool)  # an inline pool goes with its execution
         while turns is not None and pool.running < pool.limit and not self.draining:
             lane = turns.only or turns.first()
@@ -196,21 +182,9 @@ class Engine:
         if turns and pool.running < pool.limit and not self.draining:
             pool.call_up(turns.ready())
 
-    def _return_slots(self, pool: Pool) -> None:
-        lenders = self._returning.get(pool)
-        while lenders and (lenders[0][0].abandoned or pool.running < pool.limit):
-            call, back = lenders.popleft()
-            call.lent -= 1
-            if not call.abandoned:
-                pool.running += 1
-            self._effects.noted.append(back)
-        if not lenders:
-            self._returning.pop(pool, None)
-
     def _freed(self, pool: Pool) -> None:
         """A slot has become free by other ways than `advance`: who waits for it must be told."""
-        if self._returning:
-            self._return_slots(pool)
+        self._loans.return_slots(pool)
         turns = self._turns.get(pool)
         if turns is not None:
             self._call_up(pool, turns)
@@ -389,7 +363,7 @@ class Engine:
         return not any(live.active for live in self.lives.values())
 
     def stop(self) -> None:
-        """Drain for `grace`, cancel the rest and give it another `grace`, give up what is deaf, give the cleanup behind it
+        """Drain for `grace`, cancel the rest and give it another `grace`, give up what is deaf, give cleanup behind it
         a last `grace`, and end everything that is left.
         """
         try:

@@ -22,9 +22,8 @@ from nerv.statuses import TaskResult, TaskStatus, WorkflowStatus
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
-    from pyrsistent import PMap
-
     from nerv.manager import WorkflowManager
+    from nerv.projector import PMap
 
 
 class Execution:
@@ -122,10 +121,9 @@ class Execution:
             Exception: the task's own error, if it failed.
         """
         live = self._live
-        try:
-            return live.values[task_id]
-        except KeyError:
-            pass
+        value = live.values.get(task_id, MISSING)
+        if value is not MISSING:
+            return value
         number = self._number(task_id)
         with live.engine.lock:
             status = STATUSES[live.scheduler.state[number]]

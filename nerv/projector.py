@@ -29,7 +29,7 @@ from nerv.folding import Fold, Moment, Path
 from nerv.statuses import TaskStatus
 
 if TYPE_CHECKING:
-    from pyrsistent.typing import PMap
+    from pyrsistent.typing import PMap as PMap  # noqa: PLC0414  for those who annotate with it
 
 __all__ = ["Delta", "StateProjector"]
 

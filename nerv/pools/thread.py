@@ -7,7 +7,7 @@ not waking one leaves blocking tasks in a queue. So:
 
 - If nobody is working, one worker is woken at once.
 - If more is ready, one idle worker becomes the **stand-by**: it looks every `PATIENCE` seconds whether calls still get
-  finished. If none was, ready tasks are being held up by a long or blocking one: the stand-by takes the next itself, and
+  finished. If none was, ready tasks are held up by a long or blocking one: the stand-by takes the next itself, and
   its first act is to appoint another.
 - Having seen such a stall, the pool wakes a worker for every ready task from then on, until a call turns out short
   again. So a wide step of blocking tasks starts together, and short tasks never pay for it.

@@ -110,11 +110,11 @@ class Running:
     execution: Execution
     cancelled: bool = False
 
-    def check(self) -> None:
-        """Everything that must be true once it has ended, or would be at its end."""
+    def check(self, *, halted: bool = False) -> None:
+        """Everything that must be true once it has ended; `halted`: its cleanup may have been cut short."""
         claims = "process" in {POOLS[queue] for queue in self.case.queue_of}
         log = self.execution.log
-        History(self.case, cancelled=self.cancelled, claims=claims).read(log.records)
+        History(self.case, cancelled=self.cancelled, halted=halted, claims=claims).read(log.records)
         check_results(self.case, self.jobs, self.execution)
         assert self.execution.project("task_status") == {
             task: STATUSES[number] for task, number in zip(log.ids, self.execution._live.scheduler.state, strict=True)
@@ -193,6 +193,23 @@ class Simulation:
         self.manager.close()
         return sum(len(one.execution.log) for one in self.running)
 
+    def close_after(self, steps: int, executions: int) -> int:
+        """Start so many executions, let so many things happen, and close the manager; returns the number of events."""
+        for _ in range(executions):
+            self.start()
+        for _ in range(steps):
+            if not self.pools.step() and not self.pools._jump():
+                break
+        self.manager.close()
+        for one in self.running:
+            assert one.execution.status.is_final
+            one.cancelled = True
+            one.check(halted=True)
+        assert not self.engine.lives
+        assert all(pool.running == 0 for pool in self.pools._pools if pool.counts_running)
+        assert self.clock.due is None, "nothing is left to be done later"
+        return sum(len(one.execution.log) for one in self.running)
+
     def _get_on(self) -> bool:
         """Nothing happens by itself: let time pass, then let everybody resume, then cancel those that hang."""
         if self.pools._jump():
@@ -216,6 +233,8 @@ class Simulation:
             assert 0 <= pool.running <= pool.limit
             if pool.counts_running:
                 assert pool.running == len(in_flight)
+            else:
+                assert pool.running == pool._busy()
             self._check_called(pool)
         assert self.engine.lives.keys() == {
             one.execution.id for one in self.running if not one.execution.status.is_final
@@ -231,7 +250,7 @@ class Simulation:
     def check_idle(self) -> None:
         """Nothing is left over when all has ended."""
         assert not self.engine.lives
-        assert not self.engine._returning
+        assert not self.engine._loans.wanted
         for pool in self.pools._pools:
             assert pool.running == 0
             assert not any(worker.calls or worker.finished for worker in pool._workers)

@@ -195,12 +195,13 @@ def record(graph: GraphLike, results: Mapping[str, Any], failures: Mapping[str, 
     noted: dict[str, BaseException] | None = getattr(graph, "failures", None)
     if noted is not None:
         noted.update(failures)
-    if failures:
-        give_up_behind(graph, failures)
+    give_up_behind(graph, failures)
 
 
-def give_up_behind(graph: GraphLike, failures: Iterable[str]) -> None:
+def give_up_behind(graph: GraphLike, failures: Collection[str]) -> None:
     """Let all that these failed tasks keep from running count as not run."""
+    if not failures:
+        return
     done = set(graph.done)
     ended, dependents = done - not_run_tasks(graph), dependents_of(graph)
     for task in failures:

@@ -16,7 +16,7 @@ from nerv.functions import is_coroutine_function
 from nerv.interop.taskmap.conversion import Place, workflow_of
 from nerv.interop.taskmap.graph import G, Graph, GraphError, GraphLike, failed_tasks, give_up_behind, named, record
 from nerv.interop.taskmap.logs import run_log
-from nerv.interop.taskmap.steps import CoroutineStep, LoopStep, Step, step
+from nerv.interop.taskmap.steps import CoroutineStep, LoopStep, Step, step, without_none
 from nerv.manager import WorkflowManager
 
 
@@ -167,33 +167,24 @@ class _Run:
             {names[task]: error for task, error in failures if task in names and error is not self._interruption},
         )
 
-    def foreground(self, fn: Callable[..., Any], *, keeps_none: bool) -> Step:
-        """A step in the caller's own thread."""
-        return _Foreground(fn, keeps_none=keeps_none, stop=self._stop)
+    def foreground(self, fn: Callable[..., Any], *, keeps_none: bool) -> Callable[..., Any]:
+        """A step in the caller's own thread: what it raises that is no `Exception` is for the caller, not the graph."""
+
+        def call(*values: Any) -> Any:  # a function, not an object like other steps: nerv reads it ten times as fast
+            try:
+                return fn(*(values if keeps_none else without_none(values)))
+            except Exception:
+                raise
+            except BaseException as error:
+                self._stop(error)
+                raise
+
+        return call
 
     def _stop(self, error: BaseException) -> None:
         assert self._execution is not None
         self._interruption = error
         self._execution.cancel(f"interrupted by {type(error).__name__}")
-
-
-class _Foreground(Step):
-    """A function that runs in the caller's own thread: what it raises that is no `Exception` is for the caller."""
-
-    __slots__ = ("_stop",)
-
-    def __init__(self, fn: Callable[..., Any], *, keeps_none: bool, stop: Callable[[BaseException], None]) -> None:
-        super().__init__(fn, keeps_none=keeps_none)
-        self._stop = stop
-
-    def __call__(self, *values: Any) -> Any:
-        try:
-            return super().__call__(*values)
-        except Exception:
-            raise
-        except BaseException as error:
-            self._stop(error)
-            raise
 
 
 def _copied(graph: GraphLike) -> Graph:

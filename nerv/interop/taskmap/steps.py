@@ -43,7 +43,7 @@ class Step:
 
     def wanted(self, values: Sequence[Any]) -> Sequence[Any]:
         """The values that the function is given."""
-        return values if self.keeps_none else [value for value in values if value is not None]
+        return values if self.keeps_none else without_none(values)
 
 
 class CoroutineStep(Step):
@@ -69,8 +69,13 @@ class LoopStep(Step):
         return asyncio.run(CoroutineStep(self.fn, keeps_none=self.keeps_none)(*values))
 
 
-Kind = Callable[..., Step]
-"""`Step`, one of its subclasses, or whatever makes one from `fn` and `keeps_none`."""
+Kind = Callable[..., Callable[..., Any]]
+"""`Step`, one of its subclasses, or whatever else makes a callable of `fn` and `keeps_none`."""
+
+
+def without_none(values: Sequence[Any]) -> Sequence[Any]:
+    """The values that aren't None, in their order."""
+    return [value for value in values if value is not None]
 
 
 def step(kind: Kind, fn: Callable[..., Any], count: int) -> Callable[..., Any]:
