@@ -180,8 +180,7 @@ class SimulatedPool:
 
     def _come(self, worker: Worker) -> None:
         if self.counts_running:
-            call = self._source.advance(self, None, worker)
-            self._take(worker, [] if call is None else [call])
+            self._advance(worker, None)
         else:
             self._report(worker, [])
 
@@ -189,8 +188,7 @@ class SimulatedPool:
         call = worker.calls.popleft()
         crash = self._run(call)
         if self.counts_running:
-            following = self._source.advance(self, call, worker)
-            self._take(worker, [] if following is None else [following])
+            self._advance(worker, call)
             return
         worker.finished.append(call)
         if crash:
@@ -204,23 +202,27 @@ class SimulatedPool:
             if self._random.random() < 0.5:  # and of a beginning, or only of the end
                 self._source.begin(worker.calls[0])
 
+    def _advance(self, worker: Worker, finished: Call | None) -> None:
+        call = self._source.advance(self, finished, worker)
+        if call is not None:
+            worker.calls.append(call)
+            self._begin(worker)
+
     def _report(self, worker: Worker, claims: list[Call]) -> None:
         """A process worker hands over what is finished, gives back what it had only claimed, and comes for more."""
-        if not self.counts_running:
-            if claims:
-                self._source.give_back(claims)
-            finished, worker.finished = worker.finished, []
-            self.running += 1
-            calls = self._source.advance_many(self, finished, worker, self._random.randint(1, 4))
-            self.running -= 1
-            self._take(worker, calls)
-
-    def _take(self, worker: Worker, calls: list[Call]) -> None:
-        worker.calls.extend(calls)
-        if calls:
+        if self.counts_running:
+            return
+        if claims:
+            self._source.give_back(claims)
+        finished, worker.finished = worker.finished, []
+        self.running = self._busy() + 1  # the others, and who asks
+        worker.calls.extend(self._source.advance_many(self, finished, worker, self._random.randint(1, 4)))
+        self.running = self._busy()
+        if worker.calls:
             self._begin(worker)
-        if not self.counts_running:
-            self.running = sum(bool(worker.calls) for worker in self._workers)
+
+    def _busy(self) -> int:
+        return sum(bool(worker.calls or worker.finished) for worker in self._workers)
 
     def _begin(self, worker: Worker) -> None:
         if self._takes is not None and self._clock is not None:

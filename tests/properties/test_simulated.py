@@ -27,6 +27,11 @@ def test_calls_that_take_time_or_hang(seed):
     assert Simulation(seed + 2000, most=12, takes_time=True).go(executions=3) > 6
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_closing_a_manager_at_any_moment_ends_everything(seed):
+    assert Simulation(seed + 4000, most=12, takes_time=seed % 2 == 0).close_after(seed * 2, executions=3) > 6
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("part", range(10))
@@ -36,8 +41,9 @@ def test_thousands_of_simulations(part, capsys):
         events += Simulation(seed, most=40).go(executions=1)
         events += Simulation(seed, most=15).go(executions=5)
         events += Simulation(seed, most=15, takes_time=True).go(executions=3)
+        events += Simulation(seed, most=15, takes_time=True).close_after(seed % 100, executions=3)
     with capsys.disabled():
-        print(f"\npart {part}: 900 simulations, {events:,} events")
+        print(f"\npart {part}: 1,200 simulations, {events:,} events")
 
 
 def test_the_same_seed_gives_the_same_run():
