@@ -31,7 +31,7 @@ class Crew:
     Args:
         setup: what each worker is told first.
         heard: called with a worker and the frames that it has sent.
-        lost: called with a worker whose end was read and how that came about; it is buried when that returns.
+        lost: called with a worker that is dead; its pipes are closed when that returns.
 
     Attributes:
         children: those in service, up or starting.
@@ -89,7 +89,7 @@ class Crew:
             frames = child.inbox.frames()
         except BlockingIOError:
             return
-        except (EOFError, OSError, MemoryError):  # gone, or a task has written rubbish into the pipe
+        except (EOFError, OSError, MemoryError, OverflowError):  # gone, or a task has written rubbish into the pipe
             self._bury(child)
         else:
             self._heard(child, frames)

@@ -155,7 +155,8 @@ class ProcessPool:
                     self._recall(monotonic())
                 if self._called:
                     self._serve()
-            self._fail(list(self._orphans), "was closed")
+            if self._orphans:
+                self._fail(list(self._orphans), "was closed")
         finally:
             crew.end()
 
@@ -240,7 +241,7 @@ class ProcessPool:
             return calls
         keep = self._stride.keep([self._sender.seconds(call.task.fn) for call in calls], most)
         if keep < len(calls):
-            self._source.give_back(self, calls[keep:])
+            self._source.give_back(calls[keep:])
         return calls[:keep]
 
     def _send(self, child: Child, calls: list[Call]) -> list[Call]:
@@ -257,9 +258,12 @@ class ProcessPool:
                 ready.append((self._number, call, function, body))
         if ready:
             child.run(ready)
-            self._crew.mind(child)
+            for number, call, *_ in ready:
+                if call.cancelled:  # it was told before there was a worker to tell it
+                    child.cancel(number)
             if len(ready) > 1:
                 child.recall_at = monotonic() + self._stride.patience(len(ready))
+            self._crew.mind(child)
         return failed
 
     def _hand_over(self, finished: list[Call]) -> None:
@@ -275,6 +279,7 @@ class ProcessPool:
             self._crew.mind(child)
 
     def _kill(self, calls: set[Call]) -> None:
+        self._orphans = deque(call for call in self._orphans if call not in calls)
         for child in self._crew.children[:]:
             if any(call in calls for _, call, _ in child.queue):
                 self._crew.kill(child)
@@ -355,7 +360,7 @@ class ProcessPool:
         claims = [call for call in calls if call.claimed]
         self._orphans += [call for call in calls if not call.claimed]
         if claims:
-            self._source.give_back(self, claims)
+            self._source.give_back(claims)
         self._look_for_work()
 
     def _listen(self, child: Child, kind: int, number: int, body: memoryview) -> None:
@@ -368,7 +373,7 @@ class ProcessPool:
                 call.report(*pickle.loads(body))
             elif call is not None and kind == wire.RECORD:
                 record(call, body)
-        except Exception:  # noqa: BLE001  (what it says is the user's own, and so may be what unpickling it runs)
+        except BaseException:  # noqa: BLE001  (what it says is the user's own, and so may be what unpickling it runs)
             _log.exception("worker process %s of pool %r said what can't be understood", child.pid, self.name)
 
     def _answer(self, child: Child, call: Call | None, body: memoryview) -> None:
@@ -377,6 +382,6 @@ class ProcessPool:
             if call is None:
                 raise NervError("the attempt has ended; its context can't be asked any more")
             child.answer(wire.ANSWER, question, self._sender.answer(call, what, key))
-        except Exception as error:  # noqa: BLE001  (pickling runs the value's own code)
+        except BaseException as error:  # noqa: BLE001  (pickling runs the value's own code)
             child.answer(wire.REFUSAL, question, pickle.dumps(str(error)))
         self._crew.mind(child)

@@ -20,7 +20,7 @@ def settle(call: Call, kind: int, body: memoryview) -> None:
         if kind == wire.BROKEN:
             error.args = (f"task {call.task.id!r}: {error}",)
         call.error = error
-    except Exception as error:  # noqa: BLE001  (unpickling runs the value's own code)
+    except BaseException as error:  # noqa: BLE001  (unpickling runs the value's own code)
         text = f"task {call.task.id!r}: its result can't be unpickled in the main process: {described(error)}"
         call.error = wire.unsendable(text)
         call.error.__cause__ = error

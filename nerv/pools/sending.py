@@ -34,6 +34,8 @@ SHORT: Final = 1000
 """Characters or bytes that a param or result may have to be sent along with a context, whether or not it is used."""
 PLACES: Final = 1024
 """Functions that a worker keeps."""
+REMEMBERED: Final = 64
+"""Arguments that are remembered to be sendable, because many tasks may be given the same large one."""
 DEPTH: Final = 8
 """How deep the culprit is looked for in an argument."""
 
@@ -68,8 +70,7 @@ class Sender:
         self._script = location()
         self.packed: Callable[[Any], bytes] = packed if self._script is not None else packed_without_script
         self._functions: dict[int, Function] = {}  # by id(fn), which the Function keeps alive
-        self._places = 0
-        self._lock = threading.Lock()  # guards the two above when they change; asking needs none
+        self._lock = threading.Lock()  # guards the table above when it changes; asking needs none
         self._checked: dict[int, Any] = {}  # by id: arguments seen to be sendable, forgotten when calls are sent
 
     # ---- before anything runs ---------------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ class Sender:
             return True
         if _refusal(node) is not None:
             return False
-        if len(self._checked) >= PLACES:
+        if len(self._checked) >= REMEMBERED:
             self._checked.clear()
         self._checked[id(node)] = node
         return True

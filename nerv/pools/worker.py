@@ -99,6 +99,7 @@ class Worker:
                 self._end = self._told = Board.START
                 self._told_at = perf_counter()
             if number <= self._recalled:
+                self.cancelled.discard(number)
                 return False
             self._words[Board.BEGUN] = number
             return True
@@ -328,14 +329,16 @@ class _Fetched(Mapping[str, Any]):
 
 
 class _Results(_Fetched):
-    """The results of declared dependencies."""
+    """The results of declared dependencies, as `nerv.context.DependencyResults` has them."""
 
     def __init__(self, port: _Port, declared: tuple[str, ...], keys: tuple[str, ...], known: dict[str, Any]) -> None:
         super().__init__(port, "results", keys, known)
         self._declared = declared
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._declared:
-            listed = ", ".join(self._declared) or "none"
-            raise UnknownIdError(f"{key!r} is no declared dependency; declared are {listed}")
-        return super().__getitem__(key)
+        if key in self._keys:
+            return super().__getitem__(key)
+        if key in self._declared:
+            raise UnknownIdError(f"{key!r} has no result here: it isn't COMPLETED")
+        listed = ", ".join(self._declared) or "none"
+        raise UnknownIdError(f"{key!r} is no declared dependency; declared are {listed}")

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -260,6 +261,12 @@ def announce_until_cancelled(ctx, announce):
     ctx.check_cancelled()
 
 
+def until_cancelled(ctx):
+    while not ctx.cancelled:
+        os.sched_yield()
+    return "told"
+
+
 def leave_a_babbler(ctx):
     """A thread goes on talking, much and after the end of the call."""
     words = "x" * 100_000
@@ -291,3 +298,39 @@ class Holder:
 
 async def coroutine():
     return 1
+
+
+def write_rubbish():
+    """Write nonsense to whatever this process has open that could be the worker's pipe."""
+    for fd in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.write(fd, b"\xff" * 1000)
+        except OSError:
+            continue
+
+
+class Interrupting:
+    """Raises no mere Exception when it is pickled."""
+
+    def __reduce__(self):
+        raise KeyboardInterrupt("from __reduce__")
+
+
+class InterruptingLater:
+    """Raises no mere Exception when it is unpickled."""
+
+    def __reduce__(self):
+        return _interrupt, ()
+
+
+def _interrupt():
+    raise KeyboardInterrupt("from afar")
+
+
+def interrupting():
+    return Interrupting()
+
+
+def interrupting_later():
+    return InterruptingLater()

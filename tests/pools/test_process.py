@@ -142,14 +142,14 @@ def test_workers_are_out_of_the_terminals_reach(rig):
     assert pid == group == session != os.getsid(0)
 
 
-def test_standard_input_is_empty_and_standard_error_is_ours(rig, capfd):
+def test_standard_error_is_ours(rig, capfd):
     one = rig()
-    assert one.value(procfns.standard_input) == ""
     one.call(procfns.bad_words)
     assert "words on stderr" in capfd.readouterr().err
 
 
-def test_what_a_task_prints_is_seen_before_the_worker_ends(rig, capfd):
+def test_what_a_task_prints_is_seen_before_the_worker_ends(rig, capfd, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     one = rig()
     one.call(print, "printed")
     one.call(procfns.pid)  # the worker has gone back to its pipe in between
@@ -317,6 +317,22 @@ def test_a_function_that_cant_be_imported_there_fails_the_task(rig, tmp_path, mo
     assert one.value(procfns.inc, 1) == 2
 
 
+@pytest.mark.parametrize("fn", [procfns.interrupting, procfns.interrupting_later])
+def test_a_result_that_interrupts_whoever_handles_it_fails_its_task_alone(rig, fn):
+    one = rig()
+    assert "KeyboardInterrupt" in repr(one.error(fn)).replace("('from __reduce__')", "KeyboardInterrupt")
+    assert one.value(procfns.inc, 1) == 2
+
+
+@pytest.mark.parametrize("kind", [procfns.Interrupting, procfns.InterruptingLater])
+def test_an_argument_that_interrupts_whoever_handles_it_fails_its_task_alone(rig, kind):
+    one = rig()
+    one.desk.live.values["a"] = one.desk.live.params["p"] = kind()
+    assert "KeyboardInterrupt" in repr(one.error(procfns.identity, Output("a")))
+    assert one.call(procfns.params_of, "p").error is not None
+    assert one.value(procfns.inc, 1) == 2
+
+
 def test_an_exception_keeps_its_type_and_shows_the_workers_traceback(rig):
     error = rig().error(procfns.deep_boom)
     assert type(error) is ValueError
@@ -412,6 +428,14 @@ def test_params_are_fetched_when_they_are_looked_at(rig):
     assert "'nowhere'" in str(error)
 
 
+def test_long_values_arent_sent_unless_they_are_looked_at(rig):
+    one = rig()
+    one.desk.live.params["long"] = "l" * 10**6
+    one.desk.live.values["a"] = list(range(10**5))
+    call = one.call(procfns.facts)
+    assert len(one.pool._sender.body(call)[1]) < 1000
+
+
 def run_dependent(one, fn, *args):
     (call,) = one.put(TaskDef("t", fn, args=args, dependencies=["a", "b", "lock", "missing"]))
     one.end(call)
@@ -427,7 +451,7 @@ def test_results_are_those_of_declared_dependencies(rig):
     assert run_dependent(one, procfns.result_of, "a") == 1
     assert run_dependent(one, procfns.result_of, "b") == ["long" * 1000]
     assert "is no declared dependency" in run_dependent(one, procfns.careful_result_of, "stranger")
-    assert "KeyError" in run_dependent(one, procfns.careful_result_of, "missing").replace("UnknownIdError", "KeyError")
+    assert "'missing' has no result here: it isn't COMPLETED" in run_dependent(one, procfns.careful_result_of, "missing")
 
 
 def test_a_result_that_cant_be_sent_hurts_only_who_asks_for_it(rig):
@@ -530,6 +554,38 @@ def test_a_call_that_was_sent_to_a_dying_worker_runs_on_another(rig):
     one.end(*calls)
     assert calls[0].error is None
     assert calls[0].value != pid
+
+
+def test_rubbish_in_the_pipe_is_the_end_of_the_worker_only(rig):
+    one = rig()
+    error = one.error(procfns.write_rubbish)
+    assert type(error) is WorkerCrashedError
+    assert one.value(procfns.inc, 1) == 2
+
+
+def test_a_call_that_was_cancelled_between_two_workers_learns_of_it(rig):
+    one = rig()
+    worker = psutil.Process(one.value(procfns.pid))
+    worker.suspend()
+    (call,) = one.put(TaskDef("a", procfns.until_cancelled))
+    one.desk.wait(lambda: one.desk.taken[-1] == [call.number])
+    call.cancelled = True
+    one.pool.tell_cancelled([call])
+    worker.kill()
+    one.end(call)
+    assert call.value == "told"
+
+
+def test_a_call_that_was_given_up_between_two_workers_isnt_run(rig, tmp_path):
+    one = rig()
+    worker = psutil.Process(one.value(procfns.pid))
+    worker.suspend()
+    (call,) = one.put(TaskDef("a", procfns.mark, args=(str(tmp_path / "trace"), 1)))
+    one.desk.wait(lambda: one.desk.taken[-1] == [call.number])
+    call.abandoned = True
+    one.pool.abandon([call])
+    assert one.value(procfns.inc, 1) == 2
+    assert not (tmp_path / "trace").exists()
 
 
 def test_an_idle_worker_that_dies_is_replaced_when_it_is_needed(rig):
@@ -641,6 +697,16 @@ def test_a_function_that_was_never_measured_isnt_sent_with_others(rig):
     first = calls[20].number
     assert any(first in chunk and len(chunk) > 1 for chunk in one.desk.taken), "it was taken with others"
     assert [first] in one.desk.kept
+
+
+def test_results_of_a_chunk_that_are_too_large_for_the_board_come_in_their_turn(rig):
+    one = rig()
+    one.warm(procfns.big, 1)
+    sizes = [i if i % 7 else 70_000 + i for i in range(60)]
+    calls = one.put(*[TaskDef("t", procfns.big, args=(size,)) for size in sizes])
+    one.end(*calls)
+    assert max(map(len, one.desk.taken)) > 25, "this is about chunks"
+    assert [len(call.value) for call in calls] == sizes
 
 
 def test_a_chunk_that_is_held_up_is_recalled(rig, tmp_path, fifo):

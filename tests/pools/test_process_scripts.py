@@ -14,13 +14,16 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def run_python(*words, **options):
+    """Run an interpreter that has this nerv, wherever the script is."""
+    path = os.pathsep.join([str(REPOSITORY), *options.pop("path", [])])
     command = [sys.executable, *words]
-    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=60, cwd=REPOSITORY, **options)
+    env = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=60, env=env, **options)
 
 
-def python(*words, text=None, **options):
+def python(*words, **options):
     """The lines that a program prints which must succeed."""
-    done = run_python(*words, input=text, **options)
+    done = run_python(*words, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -72,14 +75,13 @@ def test_functions_and_classes_of_a_script_go_by_name(tmp_path):
 
 def test_a_module_that_was_run_is_found_again(tmp_path):
     (tmp_path / "module_of_ours.py").write_text(GUARDED)
-    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
-    lines = python("-m", "module_of_ours", env={**os.environ, "PYTHONPATH": path})
+    lines = python("-m", "module_of_ours", path=[str(tmp_path)])
     assert [line for line in lines if line != "imported"] == ["True 20", "3"]
 
 
 @pytest.mark.parametrize("how", ["command", "standard input"])
 def test_a_program_that_cant_be_run_again_goes_by_value(how):
-    lines = python("-c", UNGUARDED) if how == "command" else python("-", text=UNGUARDED)
+    lines = python("-c", UNGUARDED) if how == "command" else python("-", input=UNGUARDED)
     assert lines == ["imported", "True 20", "3"]
 
 
@@ -96,7 +98,18 @@ from tests.pools.desk import PATIENCE, Rig
 print("imported")
 print(nerv.run(nerv.Workflow("w", [nerv.TaskDef("a", procfns.inc, args=(1,), pool="process")]))["a"])
 """)
-    assert python(str(script), env={**os.environ, "PYTHONPATH": str(REPOSITORY)}) == ["imported", "2"]
+    assert python(str(script)) == ["imported", "2"]
+
+
+def test_standard_input_is_the_main_processs_alone():
+    program = """
+import nerv, sys
+from tests.pools import procfns
+tasks = [nerv.TaskDef("a", procfns.standard_input, pool="process")]
+print(repr(nerv.run(nerv.Workflow("w", tasks))["a"]))
+print(sys.stdin.read())
+"""
+    assert python("-c", program, input="for the main process") == ["''", "for the main process"]
 
 
 def test_a_script_without_a_guard_is_told_so(tmp_path):
