@@ -123,8 +123,9 @@ class Scheduler:
         for number, count in enumerate(self.missing):
             if not count:
                 self._release(number)
-        if not self.unfinished:
-            self._finish(now)
+        if self.cancelling:
+            self._stop(now)
+        self._finish_if_done(now)
 
     def pause(self, now: float) -> bool:
         """Give out nothing more until `resume`. False: it wasn't RUNNING."""
@@ -143,13 +144,17 @@ class Scheduler:
         return True
 
     def cancel(self, now: float, reason: str = "") -> bool:
-        """Start nothing more but all_finished tasks. Running tasks are the engine's to tell. False: it has ended."""
+        """Start nothing more but all_finished tasks. Running tasks are the engine's to tell. False: it has ended.
+
+        An execution that hasn't started yet is cancelled as soon as it has.
+        """
         if self.cancelling or self.status.is_final:
             return False
         self.resume(now)
         self.cancelling = True
         self.reason = reason
-        self._stop(now)
+        if self.status is not WorkflowStatus.CREATED:
+            self._stop(now)
         return True
 
     def halt(self, now: float) -> None:

@@ -352,6 +352,26 @@ def test_a_cancel_with_nothing_running_ends_the_execution():
     assert [event[0] for event in run.events()].count("WORKFLOW_CANCELLED") == 1
 
 
+def test_a_cancel_before_the_start_takes_effect_right_after_it():
+    run = Run("- - a", "cfc")
+    assert run.scheduler.cancel(1.0, "too late")
+    assert not run.scheduler.cancel(2.0, "again")
+    assert (str(run), run.records, run.scheduler.status) == ("PPP", [], WorkflowStatus.CREATED)
+    run.started()
+    assert [kind for kind, *_ in run.events()] == ["WORKFLOW_STARTED", "TASK_CANCELLED", "TASK_CANCELLED"]
+    assert (str(run), run.take()) == ("XPX b", "b")
+    run.does("completed", "b")
+    assert run.scheduler.status is WorkflowStatus.CANCELLED
+    assert run.records[-1][4]["reason"] == "too late"
+
+
+def test_an_empty_execution_that_was_cancelled_before_its_start_is_complete():
+    run = Run("")
+    run.scheduler.cancel(1.0)
+    run.started()
+    assert [kind for kind, *_ in run.events()] == ["WORKFLOW_STARTED", "WORKFLOW_COMPLETED"]
+
+
 def test_a_cancelled_execution_whose_tasks_all_complete_is_complete():
     run = Run("-").started()
     run.take()

@@ -7,8 +7,10 @@ and nothing waits for nothing; at the end `History` reads every log, and results
 
 import pytest
 
+from nerv import EventBus, TaskDef, Workflow, WorkflowManager
 from nerv.scheduler import Scheduler
 from nerv.statuses import WorkflowStatus
+from nerv.testing import SimulatedPools
 from tests.properties.simulating import Simulation
 
 
@@ -54,6 +56,24 @@ def test_the_same_seed_gives_the_same_run():
 
     assert told(5) == told(5)
     assert told(5) != told(6)
+
+
+def test_an_execution_that_is_cancelled_while_it_is_being_started_ends_cancelled():
+    """Another thread may know its id already and be quicker than the one that starts it."""
+
+    class Hasty(EventBus):
+        def attach(self, log):
+            super().attach(log)
+            assert manager.execution(log.execution_id).cancel("changed my mind")
+
+    pools = SimulatedPools()
+    with WorkflowManager(pool_factory=pools, event_bus=Hasty()) as manager:
+        tasks = [TaskDef("a", int), TaskDef("clean up", int, dependencies=["a"], run_when="all_finished")]
+        execution = manager.start(Workflow("wf", tasks))
+        pools.run()
+    assert execution.status is WorkflowStatus.CANCELLED
+    assert execution.results == {"clean up": 0}
+    assert [event.type for event in execution.events()][:2] == ["WORKFLOW_STARTED", "TASK_CANCELLED"]
 
 
 @pytest.mark.parametrize("seed", range(20))
