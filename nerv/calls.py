@@ -76,7 +76,8 @@ class Call:
         """Call the function here and now, in a copy of the starter's contextvars, and set `value` or `error`."""
         try:
             fn, args, kwargs = self.prepare()
-            self.value = self.live.contextvars.copy().run(fn, *args, **kwargs)
+            run = self.live.contextvars.copy().run
+            self.value = run(fn, *args, **kwargs) if kwargs else run(fn, *args)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is the task's failure, not the worker's
             self.error = error
 
