@@ -16,7 +16,7 @@ from typing import Any
 import blinker
 
 from nerv.bus.history import NAMES, History, Track, shown
-from nerv.bus.receivers import Job, Receiver, label
+from nerv.bus.receivers import Job, Receiver, is_coroutine, label
 from nerv.bus.signals import Listeners, Subscription
 from nerv.bus.threads import Delivery, HandlerThread
 from nerv.errors import ConfigError, described
@@ -90,7 +90,7 @@ class EventBus:
             self._activate()
             at_once = self._delivery.here()
             if not at_once:
-                for track in self._tracks.values():
+                for track in list(self._tracks.values()):  # a finalizer may detach a log at any moment
                     if execution in (None, track.shadow.execution_id):
                         track.mark(self._listeners.count)
             self._listeners.connect(receiver, name, execution, at_once=at_once)
@@ -119,7 +119,6 @@ class EventBus:
         def remove() -> None:
             with self._lock:
                 self._steps = tuple(one for one in self._steps if one is not step)
-                self._listeners.changed()
 
         with self._lock:
             self._activate()
@@ -130,7 +129,7 @@ class EventBus:
     def _activate(self) -> None:
         if not self.active:
             self.active = True  # before the ends are read: what was appended by one who saw False is before them
-            for track in self._tracks.values():
+            for track in list(self._tracks.values()):
                 track.skip()
 
     # ---- telling
@@ -223,7 +222,7 @@ class EventBus:
         self._tidy()
         with self._lock:
             tracks, altered = list(self._tracks.values()), bool(self._steps)
-            tails = [track.tail(self._history.limit, delivered=altered) for track in tracks if not track.detached]
+            tails = [track.tail(delivered=altered) for track in tracks if not track.detached]
         return self._history.latest(tails, wanted, limit)
 
 
@@ -364,7 +363,7 @@ class EventBus:
             delivery.running = receiver
             try:
                 result = call(event)
-                if result is not None and hasattr(type(result), "__await__"):
+                if result is not None and is_coroutine(result):
                     delivery.submit(Job(receiver, event, result))
             except BaseException as error:  # noqa: BLE001  (user code may raise anything)
                 self._failed(receiver, event, error)

@@ -85,15 +85,14 @@ class Track:
         self.detached = True
         self.shadow = EventLog("", "", (), {}, 0.0)
 
-    def tail(self, limit: int, *, delivered: bool) -> Iterator[Entry]:
-        """Its latest `limit` events (`delivered`: up to the cursor) of which there are no entries yet, newest first."""
+    def tail(self, *, delivered: bool) -> Iterator[Entry]:
+        """Its events (`delivered`: up to the cursor) of which there are no entries yet, newest first."""
         shadow = self.shadow
-        high = self.cursor if delivered else len(shadow.records)
-        seqs = range(high, max(self.remembered, high - limit), -1)
+        seqs = range(self.cursor if delivered else len(shadow.records), self.remembered, -1)
         return (Entry(*_when_and_what(shadow, seq), partial(self._show, seq, shadow)) for seq in seqs)
 
     def _show(self, seq: int, shadow: EventLog) -> Event:
-        log = None if self.detached else self.log()
+        log = self.log()
         return shadow.event(seq, with_result=False) if log is None else shown(log, seq)
 
     def restore(self, event: Event, seq: int) -> Event:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from nerv.events import Event
@@ -15,7 +15,7 @@ class Receiver:
     """A handler with its conditions.
 
     `call` is what to call with an event; None once the subscription has ended. `order` is its place among all
-    subscriptions (0: it isn't connected), and `since` says what it hears: events whose audience counts that many.
+    subscriptions. It hears events that are for the first `since` subscriptions or more.
     """
 
     __slots__ = ("__weakref__", "call", "name", "order", "since")
@@ -32,11 +32,11 @@ class Receiver:
 
 
 class Job(NamedTuple):
-    """What a handler returned to be awaited, and the error that came of it."""
+    """A coroutine that a handler returned, and the error that came of it."""
 
     receiver: Receiver
     event: Event
-    awaitable: Awaitable[Any]
+    coroutine: Coroutine[Any, Any, Any]
     error: BaseException | None = None
 
 
@@ -47,6 +47,12 @@ def label(handler: Any) -> str:
     if not (inspect.isroutine(handler) or inspect.isclass(handler)):
         handler = type(handler)
     return f"{getattr(handler, '__module__', None) or '?'}.{handler.__qualname__}"
+
+
+def is_coroutine(result: object) -> bool:
+    """Whether what a handler returned is for us to await; a task or future of the user's own loop isn't."""
+    kind = type(result)
+    return hasattr(kind, "__await__") and hasattr(kind, "send")
 
 
 def weakly(handler: Callable[[Event], Any], gone: Callable[[], None]) -> Callable[[Event], Any]:

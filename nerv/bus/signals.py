@@ -37,8 +37,8 @@ MAX_PLAN: Final = 1000
 class Subscription:
     """One handler's subscription, as `EventBus.subscribe` returns it.
 
-    Calling it, `cancel()`, or leaving its `with` block ends it: no call begins after that. It may be dropped; the
-    handler then hears as long as the bus exists.
+    Calling it, `cancel()`, or leaving its `with` block ends it, also for events that wait; a call that has begun on the
+    delivery thread goes on. It may be dropped: the handler then hears as long as the bus exists.
     """
 
     __slots__ = ("_cancel", "_receiver")
@@ -158,10 +158,9 @@ class Listeners:
 
     def _cancel(self, receiver: Receiver, name: str | None, execution: str | None) -> None:
         with self._lock:
-            receiver.call = None
-            if not receiver.order:
+            if receiver.call is None:
                 return
-            receiver.order = 0
+            receiver.call = None
             signal = self.signal(name, execution)
             signal.disconnect(receiver)
             if execution is not None and not signal.receivers:

@@ -4,7 +4,7 @@ How it works. `Delivery` is a queue and one thread, `nerv-delivery`, that hands 
 function that it was made with. The thread starts when something is put and none is there, sleeps on a condition, with
 no timeout, while the queue is empty, and ends when it has been told to stop and all is quiet. There is never more than
 one: a thread that is stuck in a handler when `close` loses its patience stays the delivery thread, and goes on with
-what was put after that if the handler ever returns. `CoroutineThread` does the same for awaitables, in an event loop.
+what was put after that if the handler ever returns. `CoroutineThread` does the same for coroutines, in an event loop.
 
 The lock is reentrant because the garbage collector can run anybody's `__del__` at any allocation, also while the lock
 is held, and that may well cancel a subscription. `running` and `event` are written by the delivery thread alone,
@@ -68,7 +68,6 @@ class Delivery:
         self._asleep = False
         self._waiting = 0  # how many sleep on _news
         self._stopping = False  # the thread ends when all is quiet
-        self._halted = False  # ... and doesn't wait for coroutines
 
     def put(self, item: Any) -> None:
         """Put something at the end of the queue. Never waits for a handler, never calls one, never fails."""
@@ -153,7 +152,7 @@ class Delivery:
 
     def _halt(self) -> None:
         self._queue.clear()
-        self._stopping = self._halted = True
+        self._stopping = True
         self.given_up += 1
         if self._coroutines is not None:
             self._coroutines.halt()
@@ -162,7 +161,7 @@ class Delivery:
         self._news.notify_all()
 
     def _start(self) -> None:
-        self._stopping = self._halted = False
+        self._stopping = False
         thread = HandlerThread(self, self._run, "nerv-delivery")
         try:
             thread.start()
@@ -189,7 +188,7 @@ class Delivery:
                 self._news.notify_all()
             while not self._queue:
                 coroutines = self._coroutines
-                if self._stopping and (self._halted or coroutines is None or not coroutines.pending):
+                if self._stopping and (coroutines is None or not coroutines.pending):
                     self._retired, self._thread, self._coroutines = self._thread, None, None
                     break
                 self._asleep = True
@@ -203,7 +202,7 @@ class Delivery:
 
 
 class CoroutineThread:
-    """Awaits what coroutine handlers return, one after the other, in an event loop on the thread `nerv-handlers`."""
+    """Runs the coroutines that handlers return, one after the other, in an event loop on the thread `nerv-handlers`."""
 
     def __init__(self, delivery: Delivery) -> None:
         self.pending = 0  # jobs that aren't finished
@@ -312,7 +311,7 @@ class CoroutineThread:
         if job.receiver.call is None:
             return None  # cancelled meanwhile
         try:
-            await job.awaitable
+            await job.coroutine
         except BaseException as error:  # noqa: BLE001  (user code may raise anything)
             return error
         return None
@@ -325,6 +324,6 @@ def _wake(asleep: asyncio.Future[None]) -> None:
 
 def _discard(job: Job) -> None:
     """Close a coroutine that isn't to be awaited any more: Python complains about those that never were."""
-    coroutine = job.awaitable
+    coroutine = job.coroutine
     if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
         coroutine.close()
