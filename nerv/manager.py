@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -66,7 +67,7 @@ class WorkflowManager:
         self._closing = threading.Lock()
         self._closed = False
         self._one_shot = False
-        atexit.register(self.close)
+        atexit.register(self._close_at_exit)
 
     def __enter__(self) -> Self:
         return self
@@ -263,13 +264,17 @@ class WorkflowManager:
                 return
             with self._lock:
                 self._closed = True
-            atexit.unregister(self.close)
+            atexit.unregister(self._close_at_exit)
             try:
                 self._engine.stop()
             finally:
                 for pool in list(self._pools.values()):
                     pool.close(self.settings.grace)
                 self.event_bus.close(self.settings.grace)
+
+    def _close_at_exit(self) -> None:
+        with suppress(RuntimeError):  # since Python 3.12 no thread starts any more, so cleanup that needs one can't run
+            self.close()
 
     def settled(self, live: Live) -> None:
         """Wait until an ended execution is over for all: handlers have heard its events, and the manager is closed

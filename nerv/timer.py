@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from heapq import heappop, heappush
 
 from nerv.clock import Clock
@@ -33,8 +34,10 @@ class Timer:
             self._count += 1
             heappush(self._due, (moment, self._count, act))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="nerv-timer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="nerv-timer", daemon=True)
+                with suppress(RuntimeError):  # at the interpreter's end none can start; what closes then waits by itself
+                    thread.start()
+                    self._thread = thread
             elif self._due[0][1] == self._count:
                 self._changed.notify()
 
