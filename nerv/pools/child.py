@@ -2,6 +2,12 @@
 
 Nothing here waits: what a pipe can't take at once is kept (`Outbox`) until the selector says that it can take more, so
 a worker that doesn't read holds up nobody else.
+
+Workers are started by `subprocess`, not by multiprocessing. So each is the leader of a session of its own from its
+first instant on: Ctrl-C in the terminal doesn't reach it, and it can be killed together with all that it has started.
+It has no resource tracker beside it, its tasks may use multiprocessing themselves (whose daemons may have no children),
+it loads the script only if it must, and it is up in two thirds of the time. A fork server is quicker still, but stays
+behind as two more processes, and what it forks has loaded the script whether or not it needs it.
 """
 
 from __future__ import annotations
@@ -206,11 +212,7 @@ def _shared_memory() -> int:
 
 
 def _start(*fds: int) -> subprocess.Popen[bytes]:
-    """Start an interpreter that is a worker with these descriptors, in a session of its own.
-
-    The session keeps the terminal's Ctrl-C away from it, and makes it and what it starts one group that can be killed
-    together, from its first instant on.
-    """
+    """Start an interpreter that is a worker with these descriptors, and finds modules where this one does."""
     path = [entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)]
     command = f"import sys; sys.path[:] = {path!r}; from nerv.pools.worker import main; main{fds!r}"
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  (as multiprocessing)

@@ -20,6 +20,13 @@ def modules(names):
     return [name for name in names if name in sys.modules]
 
 
+def look_at_main():
+    """What libraries look at to see how the program was started."""
+    import __main__
+
+    return __main__.__file__, hasattr(__main__, "__interactive__")
+
+
 def at_exit_write(path):
     def write():
         with open(path, "w") as file:

@@ -302,7 +302,7 @@ async def coroutine():
 
 def write_rubbish():
     """Write nonsense to whatever this process has open that could be the worker's pipe."""
-    for fd in range(3, 64):
+    for fd in range(3, 4096):
         try:
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
                 os.write(fd, b"\xff" * 1000)

@@ -451,7 +451,8 @@ def test_results_are_those_of_declared_dependencies(rig):
     assert run_dependent(one, procfns.result_of, "a") == 1
     assert run_dependent(one, procfns.result_of, "b") == ["long" * 1000]
     assert "is no declared dependency" in run_dependent(one, procfns.careful_result_of, "stranger")
-    assert "'missing' has no result here: it isn't COMPLETED" in run_dependent(one, procfns.careful_result_of, "missing")
+    text = run_dependent(one, procfns.careful_result_of, "missing")
+    assert "'missing' has no result here: it isn't COMPLETED" in text
 
 
 def test_a_result_that_cant_be_sent_hurts_only_who_asks_for_it(rig):

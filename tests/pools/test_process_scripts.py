@@ -93,12 +93,12 @@ def test_a_script_whose_tasks_live_in_modules_isnt_loaded_by_workers(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("""
 import nerv
-from tests.pools import light, procfns
-from tests.pools.desk import PATIENCE, Rig
+from tests.pools import light
 print("imported")
-print(nerv.run(nerv.Workflow("w", [nerv.TaskDef("a", procfns.inc, args=(1,), pool="process")]))["a"])
+tasks = [nerv.TaskDef("a", light.inc, args=(1,), pool="process"), nerv.TaskDef("b", light.look_at_main, pool="process")]
+print(dict(nerv.run(nerv.Workflow("w", tasks)).results))
 """)
-    assert python(str(script)) == ["imported", "2"]
+    assert python(str(script)) == ["imported", str({"a": 2, "b": (str(script), False)})]
 
 
 def test_standard_input_is_the_main_processs_alone():
