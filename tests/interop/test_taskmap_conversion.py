@@ -70,6 +70,11 @@ def test_coroutine_functions_stay_what_they_are():
     assert asyncio.run(nerv.arun(taskmap.to_workflow(graph))).result == 15
 
 
+def test_a_parameter_called_ctx_is_given_the_result_here_too():
+    graph = taskmap.create_graph({"a": work.five, "b": lambda ctx: ctx + 1}, {"a": [], "b": ["a"]})
+    assert nerv.run(taskmap.to_workflow(graph)).result == 6
+
+
 def test_io_bound_tasks_go_first_and_names_are_kept_where_ids_cannot_be():
     graph = taskmap.create_graph(
         dict.fromkeys(["a/b", "c[1]"], work.five), {"a/b": [], "c[1]": ["a/b"]}, io_bound=["c[1]"]
@@ -101,6 +106,16 @@ def test_failures_stay_failures_until_they_are_reset():
     }  # fmt: skip
     graph.funcs.update(a=work.five, b=work.add_ten)
     assert nerv.run(taskmap.to_workflow(taskmap.reset_failed_tasks(graph))).results == {"a": 5, "b": 15, "c": 6, "x": 5}
+
+
+def test_a_done_task_stays_done_whatever_became_of_what_it_needed():
+    graph = taskmap.create_graph(
+        {"a": work.broken, "b": pytest.fail, "c": work.add_ten}, {"a": [], "b": ["a"], "c": ["b"]}, results={"b": 1}
+    )
+    taskmap.mark_as_done(taskmap.run_task(graph, "a"), "b")
+    graph.results["b"] = 1
+    execution = nerv.run(taskmap.to_workflow(graph), failure_policy="continue", raise_on_failure=False)
+    assert execution.results == {"b": 1, "c": 11}
 
 
 def test_a_missing_result_is_named_before_anything_runs(chain):
@@ -158,6 +173,12 @@ def test_an_execution_becomes_a_graph_with_what_it_has_done(chain):
     assert taskmap.run(taskmap.reset_failed_tasks(graph)).results["c"] == 12
 
 
+def test_a_task_that_was_done_without_a_result_has_none_after_the_execution_either():
+    graph = taskmap.create_graph({"a": pytest.fail, "b": lambda x=3: x}, {"a": [], "b": ["a"]}, done=["a"])
+    back = taskmap.to_taskmap(nerv.run(taskmap.to_workflow(graph)))
+    assert (back.done, back.results) == (["a", "b"], {"b": 3})
+
+
 def test_an_execution_that_was_stopped_goes_on_in_taskmap():
     workflow = Workflow(
         "stopped",
@@ -208,7 +229,7 @@ def test_every_way_to_say_what_a_task_is_given_is_understood():
             TaskDef("inner", given, args=(Output("a")["x"][1], [Output("b"), 7])),
             TaskDef("named", given, kwargs={"point": Point(Output("b"), Param("p")), "q": Param("q", default=3)}),
             TaskDef("default", given, args=(Output("b", default=1), Output("b")), dependencies=["inner"]),
-            TaskDef("method", "x-{}".format, args=(Output("b").attribute("real"),)),
+            TaskDef("method", "x-{}".format, args=(Output("a")["x"],)),
         ],
     )
     expected = dict(nerv.run(workflow, {"p": 9}).results)

@@ -101,6 +101,9 @@ def test_resetting_a_task_lets_it_and_its_children_run_again(graph):
     graph.funcs["left"] = lambda x: x
     assert taskmap.reset_tasks(graph, "left") is graph
     assert sorted(graph.done) == ["right", "top"]
+    graph.in_progress.extend(["end", "top"])
+    taskmap.reset_tasks(graph, "left")
+    assert graph.in_progress == ["top"]
     assert taskmap.run(graph).results == {"top": 5, "left": 5, "right": 15, "end": 20}
 
 

@@ -81,19 +81,26 @@ def test_a_first_parameter_called_context_is_given_the_result():
     graph = graph_of({"a": [], "b": ["a"], "c": ["b"]}, a=work.five, b=lambda ctx: ctx + 1, c=lambda context: -context)
     assert taskmap.run(graph).results == {"a": 5, "b": 6, "c": -6}
 
+    async def coroutine(ctx):
+        return ctx + 1
+
+    assert taskmap.run_async(graph_of({"a": [], "b": ["a"]}, a=work.five, b=coroutine)).results == {"a": 5, "b": 6}
+
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_what_is_no_exception_stops_the_run_and_leaves_the_task_undone(stop):
     def interrupted():
         raise stop
 
-    graph = graph_of({"a": [], "b": ["a"], "c": ["b"]}, a=work.five, b=lambda _: interrupted(), c=pytest.fail)
+    graph = graph_of(
+        {"a": [], "b": ["a"], "c": ["b"], "x": []}, a=work.five, b=lambda _: interrupted(), c=pytest.fail, x=pytest.fail
+    )
     with pytest.raises(stop):
         taskmap.run(graph)
     assert graph.results == {"a": 5}
     assert graph.done == ["a"]
-    graph.funcs.update(b=work.add_ten, c=work.add_ten)
-    assert taskmap.run(graph).results == {"a": 5, "b": 15, "c": 25}
+    graph.funcs.update(b=work.add_ten, c=work.add_ten, x=work.five)
+    assert taskmap.run(graph).results == {"a": 5, "b": 15, "c": 25, "x": 5}
 
 
 def test_nothing_left_to_do_does_nothing():
@@ -293,6 +300,17 @@ def test_a_task_behind_an_old_failure_is_given_up_not_called_with_the_exception(
     assert taskmap.run(graph).results["c"] == NOT_RUN.format("a")
 
 
+def test_what_depends_on_a_failure_only_through_a_done_task_runs():
+    graph = graph_of({"a": [], "b": ["a"], "c": ["b"]}, a=work.broken, b=pytest.fail, c=work.add_ten)
+    graph.results["b"] = 1
+    taskmap.run(taskmap.mark_as_done(graph, "b"))
+    assert graph.results["b"] == 1
+    assert graph.results["c"] == 11
+    graph.done.remove("c")
+    del graph.results["c"]
+    assert taskmap.run(graph).results["c"] == 11
+
+
 def test_a_result_that_was_put_right_by_hand_is_no_failure():
     graph = graph_of({"a": [], "b": ["a"]}, a=work.broken, b=work.add_ten)
     taskmap.run(graph)
@@ -309,6 +327,14 @@ def test_a_result_that_is_needed_and_not_there_is_named_before_anything_runs():
         taskmap.run(graph)
     graph.results["a"] = 1
     assert taskmap.run(graph).results["c"] == 3
+
+
+@pytest.mark.parametrize(("function", "known"), [(work.total, "a"), (lambda x=1, y=2: (x, y), "b"), (max, "b")])
+def test_a_result_that_is_missing_at_the_end_or_would_be_filled_by_the_next_is_needed(function, known):
+    graph = graph_of({"a": [], "b": [], "c": ["a", "b"]}, a=pytest.fail, b=pytest.fail, c=function)
+    graph.results[known] = 2
+    with pytest.raises(taskmap.GraphError, match="task 'c' needs the result of"):
+        taskmap.run(taskmap.mark_as_done_except(graph, "c"))
 
 
 def test_a_result_that_is_not_there_and_not_needed_is_left_out():
