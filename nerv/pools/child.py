@@ -17,7 +17,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -80,6 +79,7 @@ class Child:
 
         Raises:
             OSError: the operating system doesn't let us.
+            RuntimeError: the interpreter is being shut down.
         """
         self.queue: deque[Sent] = deque()
         self.is_up = self.is_leaving = self.is_gone = False
@@ -205,6 +205,8 @@ def _shared_memory() -> int:
     if sys.platform == "linux":
         fd = os.memfd_create("nerv-board")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.truncate(fd, Board.SIZE)
@@ -213,6 +215,8 @@ def _shared_memory() -> int:
 
 def _start(*fds: int) -> subprocess.Popen[bytes]:
     """Start an interpreter that is a worker with these descriptors, and finds modules where this one does."""
+    if not sys.executable:
+        raise FileNotFoundError("sys.executable doesn't say where the interpreter is")
     path = [entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)]
     command = f"import sys; sys.path[:] = {path!r}; from nerv.pools.worker import main; main{fds!r}"
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  (as multiprocessing)

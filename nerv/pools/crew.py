@@ -122,7 +122,7 @@ class Crew:
         """Start one more worker; if that fails, it counts as a misstart."""
         try:
             child = Child(self._setup)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # no such file, no memory; the interpreter is being shut down
             self.misstarts += 1
             self.trouble = f"couldn't be started ({described(error)})"
         else:
