@@ -75,7 +75,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
             _set(self, "name", task_id)
         if self.dependencies.__class__ is not tuple or self.dependencies:
             _set(self, "dependencies", _ids(self.dependencies, problems))
-        if self.args.__class__ is not tuple or self.args or self.kwargs:
+        if self.args.__class__ is not tuple or self.args or self.kwargs.__class__ is not dict or self.kwargs:
             self._scan_arguments(problems)
         if not (
             callable(self.fn)
