@@ -13,7 +13,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
 from nerv.errors import Problem, WorkflowDefinitionError
-from nerv.functions import is_coroutine_function
+from nerv.functions import is_coroutine_function, name_of
 from nerv.references import Output
 from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
@@ -41,7 +41,7 @@ class Recording:
 
     def add(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], after: Any) -> Output[Any]:
         """Add a call of `task`; the ids are `parse`, `parse-2`, `parse-3` ..."""
-        base = task.options.get("id") or task.__name__
+        base = str(task.options.get("id") or getattr(task, "__name__", ""))  # without a name, TaskDef says what to do
         count = self._uses[base] = self._uses.get(base, 0) + 1
         definition = task.define(
             id=base if count == 1 else f"{base}-{count}", args=args, kwargs=kwargs, dependencies=after
@@ -83,14 +83,13 @@ class Task(Generic[P, R]):
 
     def define(self, **fields: Any) -> TaskDef:
         """A TaskDef of this function: the decorator's options, overridden by `fields` (`id=`, `args=` ...)."""
-        merged = {"id": self.__name__, **self.options, **fields}
-        return TaskDef(fn=self, **merged)
+        return TaskDef(fn=self, **{**self.options, **fields})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _by_name, (self.fn.__module__, self.fn.__qualname__)
 
     def __repr__(self) -> str:
-        return f"<Task {self.fn.__module__}.{self.fn.__qualname__}>"
+        return f"<Task {name_of(self.fn)}>"
 
     __name__: str
 

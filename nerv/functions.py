@@ -52,7 +52,9 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
         return is_coroutine_function(fn.func)
     if type(fn) is MethodType:
         return is_coroutine_function(fn.__func__)
-    inner = getattr(fn, "fn", None) if _is_task(fn) else getattr(type(fn), "__call__", None)  # noqa: B004  the method itself is wanted
+    if _is_task(fn):
+        return is_coroutine_function(fn.fn)  # type: ignore[attr-defined]
+    inner = getattr(type(fn), "__call__", None)  # noqa: B004  the method itself is wanted
     return type(inner) is FunctionType and bool(inner.__code__.co_flags & _COROUTINE)
 
 
