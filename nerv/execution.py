@@ -15,7 +15,6 @@ from nerv.eventlog import TASK_STARTED, EventLog
 from nerv.events import TERMINAL, Event
 from nerv.live import Live
 from nerv.pools.thread import lending
-from nerv.projector import StateProjector
 from nerv.references import MISSING, Names, fill, scan
 from nerv.scheduler import COMPLETED, STATUSES
 from nerv.statuses import TaskResult, TaskStatus, WorkflowStatus
@@ -233,7 +232,13 @@ class Execution:
         return self._projector.project(name, execution=self.id)
 
     def logs(self, task_id: str | None = None) -> list[LogEntry]:
-        """What tasks (or one of them) wrote through `ctx.logger`, in order; the last 10,000 lines are kept."""
+        """What tasks (or one of them) wrote through `ctx.logger`, in order; the last 10,000 lines are kept.
+
+        Raises:
+            UnknownIdError: no such task.
+        """
+        if task_id is not None:
+            self._number(task_id)
         return [entry for entry in list(self._live.logs) if task_id is None or entry.task_id == task_id]
 
     @property
@@ -258,9 +263,7 @@ class Execution:
         """Told by the manager that it forgets this execution: the handle keeps a state of its own from now on."""
         if not self._released:
             self._released = True
-            own = StateProjector()
-            own.attach(self._live.log, workflow_id=self._live.workflow_id)
-            self._projector = own
+            self._projector = self._projector.apart(self._live.log, workflow_id=self._live.workflow_id)
 
     @property
     def completed_count(self) -> int:

@@ -97,6 +97,13 @@ class StateProjector:
             if self._whole is not None:
                 self._whole = self._whole.set(EXECUTIONS, self._whole[EXECUTIONS].discard(execution_id))
 
+    def apart(self, log: EventLog, *, workflow_id: str) -> StateProjector:
+        """A projector that shows this one execution, with the same projections of the user's (later ones too)."""
+        own = StateProjector()
+        own._projections = self._projections
+        own.attach(log, workflow_id=workflow_id)
+        return own
+
     # ---- questions ----
 
     def get_state(self) -> State:
