@@ -20,6 +20,7 @@ from nerv.engine import Engine
 from nerv.errors import NervError, UnknownIdError, near
 from nerv.events import ANY, TERMINAL, Event, EventType
 from nerv.execution import Execution
+from nerv.functions import is_coroutine_function
 from nerv.live import Live
 from nerv.pools.base import Pool
 from nerv.pools.factory import PoolFactory
@@ -154,10 +155,15 @@ class WorkflowManager:
         subscribe = self.event_bus.subscribe
         made = [subscribe(ANY, on_event, execution=execution_id, weak=False)]
 
-        def leave(_: Event) -> None:
+        def stop() -> None:
             for subscription in made:
                 subscription.cancel()
 
+        async def leave_in_turn(_: Event) -> None:
+            stop()
+
+        # coroutine handlers run one after the other: behind its last call is where on_event may go
+        leave = leave_in_turn if is_coroutine_function(on_event) else lambda _: stop()
         made += [subscribe(last, leave, execution=execution_id, weak=False) for last in TERMINAL]
 
     def _pool(self, name: str) -> Pool:
@@ -322,8 +328,18 @@ def _joined(known: Execution, workflow: Workflow, params: Mapping[str, Any]) -> 
         raise NervError(
             f"execution {known.id!r} is of workflow {known.workflow.name!r}, not {workflow.name!r}; choose another id"
         )
-    if not same_values(dict(known.params), dict(params)):
+    if known.params.keys() != params.keys() or not all(_alike(known.params[name], params[name]) for name in params):
         raise NervError(
             f"execution {known.id!r} was started with other params; choose another id, or pass the same ones"
         )
     return known
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values of a param are the same or equal: a date is made anew each time it is given."""
+    if same_values(one, other):
+        return True
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:  # noqa: BLE001  the user's __eq__ may do anything
+        return False
