@@ -35,7 +35,7 @@ class Timer:
             heappush(self._due, (moment, self._count, act))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="nerv-timer", daemon=True)
-                with suppress(RuntimeError):  # at the interpreter's end none can start; what closes then waits by itself
+                with suppress(RuntimeError):  # at the interpreter's end none can start; who closes waits by itself
                     thread.start()
                     self._thread = thread
             elif self._due[0][1] == self._count:
