@@ -688,3 +688,19 @@ def test_two_containers_share_nothing_and_one_shares_all():
         for part in ("event_bus", "state_projector", "clock"):
             assert getattr(first, part) is getattr(mine, part)() is not getattr(second, part)
         assert (second.settings.workers, other.quantum_partitioner().max_workers) == (3, 3)
+
+
+def test_a_clock_may_override_the_computers():
+    """A subclass of SystemClock with its own time() is asked for the time."""
+    from nerv.clock import SystemClock
+
+    class Later(SystemClock):
+        def time(self):
+            return super().time() + 1_000_000
+
+    import time
+
+    with nerv.WorkflowManager(clock=Later()) as manager:
+        execution = manager.start(nerv.Workflow("w", [nerv.TaskDef("a", lambda: 1)]))
+        execution.wait()
+    assert execution.task("a").started_at > time.time() + 900_000
