@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
+import time as wall
 from collections.abc import Callable
 from typing import Protocol
 
@@ -37,8 +37,8 @@ class Clock(Protocol):
 class SystemClock:
     """The computer's clock."""
 
-    time = staticmethod(time.time)  # the plain functions: a method around them would double their cost
-    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(wall.time)  # the plain functions: a method around them would double their cost
+    monotonic = staticmethod(wall.monotonic)
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
         """Wait, holding `condition`, until it is notified or `timeout` seconds have passed (None: for ever)."""
