@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from tests.bench.figures import HEAD, Figure, line
-from tests.bench.rows import REPOSITORY, ROWS, Bench
+from tests.bench.rows import REPOSITORY, ROUNDS, ROWS, Bench
 
 
 def measured(bench: Bench, rows: list[str]) -> list[Figure]:
@@ -37,6 +37,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     what = f"what to measure: {', '.join(ROWS)}; default: everything"
     parser.add_argument("rows", nargs="*", metavar="ROW", help=what)
     parser.add_argument("--quick", action="store_true", help="small sizes, once")
+    parser.add_argument("--rounds", type=int, metavar="N", default=ROUNDS, help="at most so many; default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     shared = REPOSITORY.parent / "shared" / "wfcommons"
     parser.add_argument("--wfcommons", type=Path, metavar="FOLDER", default=shared, help="WfCommons instances")
@@ -51,7 +52,8 @@ def main(words: list[str] | None = None) -> int:
     given = arguments(words)
     load = os.getloadavg()[0]
     cores = len(os.sched_getaffinity(0))
-    figures = measured(Bench(quick=given.quick, recorded=given.wfcommons), given.rows or list(ROWS))
+    bench = Bench(quick=given.quick, rounds=given.rounds, recorded=given.wfcommons)
+    figures = measured(bench, given.rows or list(ROWS))
     machine = f"Python {platform.python_version()}, {platform.system()}, {cores} cores"
     print(f"\n{machine}; load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
     if given.json:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import nerv
 from tests.bench import floors, shapes
@@ -39,6 +39,24 @@ def seconds(act: Callable[[], object]) -> float:
 
 def median_of(repeats: int, act: Callable[[], float]) -> float:
     return statistics.median(act() for _ in range(repeats))
+
+
+class Stopwatch:
+    """How long the block below it takes, in seconds by the clock and of this process's processor time."""
+
+    def __enter__(self) -> Self:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall, self.cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+
+
+def per_task(repeats: int, tasks: int, once: Callable[[], Stopwatch]) -> Figures:
+    """Medians of several runs, in microseconds a task."""
+    watches = [once() for _ in range(repeats)]
+    wall, cpu = (statistics.median(times) for times in zip(*((one.wall, one.cpu) for one in watches), strict=True))
+    return {"us": wall / tasks * 1e6, "cpu_us": cpu / tasks * 1e6}
 
 
 # ---- no-ops on threads -----------------------------------------------------------------------------------------------
@@ -66,16 +84,15 @@ def floor_threads(shape: str, tasks: int, workers: int = 4, repeats: int = 3) ->
     graph = SHAPES[shape](tasks)
     with ThreadPoolExecutor(workers) as executor:
 
-        def once(graph: Graph) -> float:
+        def once(graph: Graph) -> Stopwatch:
             order = floors.sorter(graph)
-            began = time.perf_counter()
-            values = floors.run_threads(graph, order, shapes.small, executor)
-            taken = time.perf_counter() - began
+            with Stopwatch() as watch:
+                values = floors.run_threads(graph, order, shapes.small, executor)
             assert values == shapes.expected(graph), "wrong results"
-            return taken
+            return watch
 
         once(SHAPES[shape](WARM_UP))
-        return {"us": median_of(repeats, lambda: once(graph)) / len(graph) * 1e6}
+        return per_task(repeats, len(graph), lambda: once(graph))
 
 
 def nerv_threads(shape: str, tasks: int, workers: int = 4, repeats: int = 3) -> Figures:
@@ -84,15 +101,14 @@ def nerv_threads(shape: str, tasks: int, workers: int = 4, repeats: int = 3) -> 
     graph = SHAPES[shape](tasks)
     workflow = defined(graph)
 
-    def once() -> float:
-        began = time.perf_counter()
-        execution = nerv.run(workflow, workers=workers)
-        taken = time.perf_counter() - began
+    def once() -> Stopwatch:
+        with Stopwatch() as watch:
+            execution = nerv.run(workflow, workers=workers)
         check(execution, graph)
         assert len(execution.log) >= 2 * len(graph), "every event is kept"
-        return taken
+        return watch
 
-    return {"us": median_of(repeats, once) / len(graph) * 1e6}
+    return per_task(repeats, len(graph), once)
 
 
 def nerv_watched(shape: str, tasks: int, workers: int = 4, repeats: int = 3) -> Figures:
@@ -100,45 +116,42 @@ def nerv_watched(shape: str, tasks: int, workers: int = 4, repeats: int = 3) -> 
     watched_run(SHAPES[shape](WARM_UP), defined(SHAPES[shape](WARM_UP)), workers)
     graph = SHAPES[shape](tasks)
     workflow = defined(graph)
-    return {"us": median_of(repeats, lambda: watched_run(graph, workflow, workers)) / len(graph) * 1e6}
+    return per_task(repeats, len(graph), lambda: watched_run(graph, workflow, workers))
 
 
-def watched_run(graph: Graph, workflow: nerv.Workflow, workers: int) -> float:
+def watched_run(graph: Graph, workflow: nerv.Workflow, workers: int) -> Stopwatch:
     seen: list[nerv.Event] = []
-    began = time.perf_counter()
-    with nerv.WorkflowManager(workers=workers) as manager:
+    with Stopwatch() as watch, nerv.WorkflowManager(workers=workers) as manager:
         manager.event_bus.subscribe(nerv.ANY, seen.append)
         execution = manager.start(workflow)
         execution.wait()
         completed = len(execution.project("completed_tasks"))
         status = execution.project("workflow_status")
-    taken = time.perf_counter() - began
     check(execution, graph)
     assert completed == len(graph), "the projection sees every task"
     assert status is nerv.WorkflowStatus.COMPLETED, "the projection sees the end"
     assert [event.seq for event in seen] == [*range(1, len(execution.log) + 1)], "the subscriber hears every event"
-    return taken
+    return watch
 
 
 def dask_threads(shape: str, tasks: int, workers: int = 4, repeats: int = 3) -> Figures:
     """dask's threaded scheduler, given the graph in its own form."""
     from dask.threaded import get
 
-    def once(graph: Graph) -> float:
+    def once(graph: Graph) -> Stopwatch:
         form = {
             f"t{number}": (shapes.small, number, [f"t{need}" for need in needs]) for number, needs in enumerate(graph)
         }
         sinks = sorted(set(range(len(graph))).difference(*graph))
-        began = time.perf_counter()
-        values = get(form, [f"t{sink}" for sink in sinks], num_workers=workers)
-        taken = time.perf_counter() - began
+        with Stopwatch() as watch:
+            values = get(form, [f"t{sink}" for sink in sinks], num_workers=workers)
         expected = shapes.expected(graph)
         assert list(values) == [expected[sink] for sink in sinks], "wrong results"
-        return taken
+        return watch
 
     once(SHAPES[shape](WARM_UP))
     graph = SHAPES[shape](tasks)
-    return {"us": median_of(repeats, lambda: once(graph)) / len(graph) * 1e6}
+    return per_task(repeats, len(graph), lambda: once(graph))
 
 
 def nerv_large(tasks: int, workers: int = 4) -> Figures:
@@ -152,12 +165,13 @@ def nerv_large(tasks: int, workers: int = 4) -> Figures:
     workflow = defined(graph)
     ready = time.perf_counter()
     del graph
-    execution = nerv.run(workflow, workers=workers)
-    ended = time.perf_counter()
+    with Stopwatch() as watch:
+        execution = nerv.run(workflow, workers=workers)
     held = resident() - before
     check(execution, shapes.scattered(tasks))
     return {
-        "us": (ended - ready) / tasks * 1e6,
+        "us": watch.wall / tasks * 1e6,
+        "cpu_us": watch.cpu / tasks * 1e6,
         "define_us": (ready - made) / tasks * 1e6,
         "graph_us": (made - began) / tasks * 1e6,
         "bytes": held / tasks,
@@ -179,26 +193,24 @@ def nothing() -> None:
 def nerv_plan(tasks: int) -> Figures:
     """TaskDefs, Workflow and levels of a graph with two edges a task."""
     graph = shapes.edges(tasks)
-    began = time.perf_counter()
-    workflow = nerv.Workflow(
-        "plan",
-        [
-            nerv.TaskDef(str(number), nothing, dependencies=[str(need) for need in needs])
-            for number, needs in enumerate(graph)
-        ],
-    )
-    made = time.perf_counter()
-    levels = len(workflow.plan().levels)
-    ended = time.perf_counter()
-    return {"seconds": ended - began, "define": made - began, "levels": levels, "edges": sum(map(len, graph))}
+    with Stopwatch() as watch:
+        workflow = nerv.Workflow(
+            "plan",
+            [
+                nerv.TaskDef(str(number), nothing, dependencies=[str(need) for need in needs])
+                for number, needs in enumerate(graph)
+            ],
+        )
+        levels = len(workflow.plan().levels)
+    return {"us": watch.wall * 1e6, "cpu_us": watch.cpu * 1e6, "levels": levels, "edges": sum(map(len, graph))}
 
 
 def floor_plan(tasks: int) -> Figures:
     """Kahn's algorithm over ints."""
     graph = shapes.edges(tasks)
-    began = time.perf_counter()
-    levels = floors.plan_levels(graph)
-    return {"seconds": time.perf_counter() - began, "levels": levels}
+    with Stopwatch() as watch:
+        levels = floors.plan_levels(graph)
+    return {"us": watch.wall * 1e6, "cpu_us": watch.cpu * 1e6, "levels": levels}
 
 
 # ---- tasks that block ------------------------------------------------------------------------------------------------
