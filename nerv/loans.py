@@ -12,8 +12,10 @@ from nerv.pools.base import Effect, Pool
 class Loans:
     """Who has lent a slot, and who waits to get one back. Everything here happens under the engine's lock.
 
-    A call that waits for another execution doesn't count as running meanwhile (`Call.lent` says how often it has lent).
-    When it goes on it needs a slot again, before anything new is given out: it may have to wait in `wanted`.
+    A call that waits for another execution doesn't count as running meanwhile. A coroutine may wait for several at a
+    time: `Call.lent` is how many of its waits aren't over or are over and in `wanted`, and the call counts as running
+    when there is none. So the last wait that ends needs a slot again, before anything new is given out, and may have to
+    wait for one in `wanted`; the others don't.
     """
 
     def __init__(self, effects: Effects) -> None:
@@ -23,10 +25,14 @@ class Loans:
     def lend(self, pool: Pool, call: Call) -> bool:
         """The call waits for something. True: that has freed a slot."""
         call.lent += 1
-        if call.lent != 1 or call.abandoned:
+        if call.lent > 1:
+            for loan in [loan for loan in self.wanted.get(pool, ()) if loan[0] is call]:
+                self.wanted[pool].remove(loan)  # it needs no slot now: this wait lends it
+                self._return(loan)
             return False
-        pool.running -= 1
-        return True
+        if not call.abandoned:
+            pool.running -= 1
+        return not call.abandoned
 
     def reclaim(self, pool: Pool, call: Call, back: Effect) -> bool:
         """The call goes on: True, at once; else `back` is called when it has a slot again."""
@@ -52,10 +58,13 @@ class Loans:
         """Give free slots back to those that want theirs."""
         waiting = self.wanted.get(pool)
         while waiting and (waiting[0][0].abandoned or pool.running < pool.limit):
-            call, back = waiting.popleft()
-            call.lent -= 1
-            if not call.abandoned:
-                pool.running += 1
-            self._effects.noted.append(back)
+            loan = waiting.popleft()
+            pool.running += not loan[0].abandoned
+            self._return(loan)
         if not waiting:
             self.wanted.pop(pool, None)
+
+    def _return(self, loan: tuple[Call, Effect]) -> None:
+        call, back = loan
+        call.lent -= 1
+        self._effects.noted.append(back)
