@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import math
+import random
 import subprocess
 import sys
 import threading
@@ -1772,8 +1773,62 @@ def test_history_holds_no_more_than_its_limit(listening):
         bus.detach(play.log)
     assert len(bus.get_history(limit=100)) == 10
     assert [event.data for event in bus.get_history(limit=100)[:7]] == [6, 5, 4, 3, 2, 1, 0]
-    assert len(bus._history._entries) <= 20
+    assert len(bus._history._entries) + bus._history._size <= 40
     bus.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_history_is_the_newest_whatever_is_forgotten_in_which_order(seed):
+    """Against a model: many small logs, some with equal times, forgotten in any order."""
+    rng, bus, model = random.Random(seed), EventBus(history_limit=10), []
+    plays = []
+    for n in range(20):
+        play = Play(bus, f"e{n:02}")
+        at = float(rng.randrange(50))
+        for seq in range(1, rng.randrange(12)):
+            at += rng.choice([0, 1, 3])
+            play.add(PROGRESS, 0, at=at)
+            model.append((EPOCH + at, seq, f"e{n:02}:{seq}"))
+        plays.append(play)
+    rng.shuffle(plays)
+    newest = sorted(model, reverse=True)[:10]
+    for play in plays:
+        bus.detach(play.log)
+        shown = [(event.timestamp, event.seq, event.id) for event in bus.get_history()]
+        assert [when for when, _, _ in shown] == [when for when, _, _ in newest]
+        assert shown == sorted(shown, key=lambda one: one[:2], reverse=True)
+        assert set(shown) <= set(model)
+        assert len(set(shown)) == 10
+        assert bus._history._size <= 20
+
+
+def test_forgetting_many_executions_of_one_moment_keeps_no_more_than_the_limit():
+    bus = EventBus(history_limit=10)
+    for n in range(100):
+        play = Play(bus, f"e{n}")
+        for _ in range(3):
+            play.add(PROGRESS, 0, at=1.0)
+        bus.detach(play.log)
+        assert bus._history._size <= 20
+        assert len(bus._history._tails) <= 20
+    assert len(set(ids(bus.get_history()))) == 10
+
+
+def test_an_execution_without_tasks_can_be_forgotten(bus):
+    play = Play(bus, ids=()).add(EventType.WORKFLOW_STARTED).add(EventType.WORKFLOW_COMPLETED)
+    bus.detach(play.log)
+    assert [(event.type, event.task_id) for event in bus.get_history()] == [
+        (EventType.WORKFLOW_COMPLETED, None),
+        (EventType.WORKFLOW_STARTED, None),
+    ]
+
+
+def test_what_middleware_let_through_is_shown_by_time(bus):
+    early, late = Play(bus, "early"), Play(bus, "late", epoch=EPOCH + 100)
+    bus.add_middleware(lambda event: event)
+    assert late.steps(2).flush()
+    assert early.steps(2).flush()
+    assert ids(bus.get_history()) == ["late:2", "late:1", "early:2", "early:1"]
 
 
 def test_history_may_be_switched_off():
@@ -1783,6 +1838,7 @@ def test_history_may_be_switched_off():
     assert bus.get_history() == []
     bus.detach(play.log)
     assert bus.get_history() == []
+    assert not bus._history._tails
 
 
 @pytest.mark.parametrize("mode", ["idle", "active", "middleware"])
@@ -1984,7 +2040,7 @@ def test_two_logs_of_one_execution_are_heard_each(bus):
 
 
 def test_history_with_middleware_is_what_was_shown_and_before_it_what_is_in_the_logs(bus):
-    play = Play(bus).steps(2)
+    play = Play(bus).steps(1).complete(0, "value")
     assert play.flush()
     remove = bus.add_middleware(lambda event: None if event.seq == 4 else event.replace(source="altered"))
     play.steps(3)
@@ -1994,19 +2050,24 @@ def test_history_with_middleware_is_what_was_shown_and_before_it_what_is_in_the_
     assert play.flush()
     shown = [(event.seq, event.source) for event in bus.get_history()]
     assert shown == [(6, "wf"), (5, "altered"), (3, "altered"), (2, "wf"), (1, "wf")]
+    assert bus.get_history(DONE)[0].data == {"result": "value"}
     bus.detach(play.log)
+    assert bus.get_history(DONE)[0].data == {}
     assert [(event.seq, event.source) for event in bus.get_history()] == shown
 
 
 def test_events_of_one_moment_keep_their_order_though_some_went_through_middleware(bus):
     play = Play(bus)
-    remove = bus.add_middleware(lambda event: event)
-    for step in range(4):
+    for step in range(8):
+        if step % 2:
+            remove = bus.add_middleware(lambda event: event)
         play.add(PROGRESS, 0, at=1.0)
         assert play.flush()
-        if step == 1:
+        if step % 2:
             remove()
-    assert [event.seq for event in bus.get_history()] == [4, 3, 2, 1]
+    assert [event.seq for event in bus.get_history()] == [8, 7, 6, 5, 4, 3, 2, 1]
+    bus.detach(play.log)
+    assert [event.seq for event in bus.get_history()] == [8, 7, 6, 5, 4, 3, 2, 1]
 
 
 def test_history_with_middleware_does_not_show_what_has_not_gone_through_it(bus, stopped):

@@ -205,7 +205,7 @@ class EventBus:
             if waiting:
                 self._delivery.put(log)
                 end = track.cursor if self._steps else end
-        self._history.settle(track, end, ended=True)
+        self._history.settle(track, end)
         if not waiting:
             self._drop(track)
 
@@ -238,7 +238,7 @@ class EventBus:
             elif self.active:
                 self._delivery.put(post)
         if post.done:
-            self._history.add(event)
+            self._history.add(event, post.event.number or 0)
         return post
 
     def _tidy(self) -> None:
@@ -247,7 +247,7 @@ class EventBus:
             with self._lock:
                 track = self._tracks.get(self._gone.popleft()) if self._gone else None
             if track is not None:
-                self._history.settle(track, len(track.shadow.records), ended=True)
+                self._history.settle(track, len(track.shadow.records))
                 self._drop(track)
 
     def _drop(self, track: Track) -> None:
@@ -295,9 +295,9 @@ class EventBus:
             reached = self._stretch(log, track, end)
             with self._lock:
                 track.cursor = max(track.cursor, reached)
-        with self._lock:
-            if track.detached and track.cursor >= len(log.records):
-                self._drop(track)
+        if track.detached and track.cursor >= len(log.records):
+            self._history.settle(track, track.cursor)
+            self._drop(track)
 
     def _stretch(self, log: EventLog, track: Track, end: int) -> int:
         """Deliver what is past the cursor as long as the same people listen; the result is how far that was."""
@@ -325,15 +325,15 @@ class EventBus:
     def _show(self, event: Event, since: int | None, track: Track | None = None) -> None:
         """Put an event through the middleware, remember it, and give it to its audience."""
         if track is not None and event.seq is not None:
-            self._history.settle(track, event.seq - 1, ended=track.detached)
+            self._history.settle(track, event.seq - 1)
             track.remembered = event.seq
         altered = self._through(event)
         if altered is None:
             return
         if track is None:
-            self._history.add(altered)
+            self._history.add(altered, event.number or 0)
         else:
-            self._history.add_altered(altered, event, track)
+            self._history.add_altered(altered, event, event.seq or 0, track)
         calls = self._listeners.plan(altered.execution_id)[str(altered.type)]
         self._give(calls if since is None else _among(calls, since), altered)
 

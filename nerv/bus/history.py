@@ -1,13 +1,14 @@
 """What the event bus can tell of the latest past, and how far it has got with each log.
 
 How it works. As long as a log is there, nothing is written down: `History.latest` reads the ends of the logs. A `Track`
-holds its log weakly, and beside it the log's records without the results (which the records don't hold). When the log
-is gone or detached, its last events become entries of the history. An entry holds no result, and of an error a copy
-without its traceback, whose frames would hold results. Events outside any log, and what comes out of a middleware, are
-nowhere else, so they become entries as they come; a result in them is looked up in the log, while that is there.
+holds its log weakly, and beside it the log's records (which hold no results). When the log is gone or detached, a
+`Tail` keeps the last of its records, with copies of errors that have no traceback: its frames would hold results.
+Events outside any log, and what comes out of a middleware, are nowhere else, so they become entries as they come; a
+result in them is looked up in the log, while that is there.
 
-Entries are sorted by time when somebody asks. Copying an error runs what its class says about copying, so nothing here
-makes an entry while it holds the lock, which is the bus's.
+All is put in order of time when somebody asks. Forgetting an execution must be cheap, as a manager that runs many small
+ones does it once for each, so no `Event` is made for that. Copying an error runs what its class says about copying, so
+that is never done while the lock is held, which is the bus's.
 """
 
 from __future__ import annotations
@@ -16,28 +17,31 @@ import copy
 import heapq
 import itertools
 import logging
+import math
 import threading
 import weakref
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from nerv.errors import NervError, described
-from nerv.eventlog import CODES, EventLog
+from nerv.eventlog import CODES, EventLog, Record
 from nerv.events import Event, EventType, Facts
 
 NAMES: Final = tuple(event_type.value for event_type in CODES)  # plain strings: an enum member hashes slowly
 
 _log = logging.getLogger("nerv")
-_moment = itemgetter(0)
+_moment = itemgetter(0, 1)
 
 
 class Entry(NamedTuple):
-    """One event of the past: when it was, its type, and how to show it."""
+    """One event of the past: when it was (`order` tells events of one moment apart), its type, and how to show it."""
 
     timestamp: float
+    order: int
     type: str
     show: Callable[[], Event]
 
@@ -82,24 +86,63 @@ class Track:
 
     def drop(self) -> None:
         """Let go of the records: the history has what it needs."""
-        self.detached = True
         self.shadow = EventLog("", "", (), {}, 0.0)
 
     def tail(self, *, delivered: bool) -> Iterator[Entry]:
-        """Its events (`delivered`: up to the cursor) of which there are no entries yet, newest first."""
+        """Its events (`delivered`: up to the cursor) that nothing is kept of yet, newest first."""
         shadow = self.shadow
         seqs = range(self.cursor if delivered else len(shadow.records), self.remembered, -1)
-        return (Entry(*_when_and_what(shadow, seq), partial(self._show, seq, shadow)) for seq in seqs)
+        return (_entry(shadow, seq, seq, partial(self._show, seq, shadow)) for seq in seqs)
 
     def _show(self, seq: int, shadow: EventLog) -> Event:
         log = self.log()
         return shadow.event(seq, with_result=False) if log is None else shown(log, seq)
 
+    def live(self) -> EventLog | None:
+        """The log, as long as it is there and not detached."""
+        return None if self.detached else self.log()
+
     def restore(self, event: Event, seq: int) -> Event:
         """An event that was kept without its result, with it if it is still there."""
-        log = None if self.detached else self.log()
+        log = self.live()
         found = {} if log is None else shown(log, seq).data
         return event.replace(data=Facts(event.data, result=found["result"])) if "result" in found else event
+
+
+class Tail(NamedTuple):
+    """The last records of a log, those after `start`. Results are shown as long as its track has the log itself."""
+
+    log: EventLog
+    start: int
+    track: Track
+
+    @classmethod
+    def cut(cls, log: EventLog, start: int, end: int, track: Track) -> Tail:
+        """The records with `start < seq <= end`."""
+        piece = EventLog(log.execution_id, log.workflow_name, (), {}, log.epoch)
+        piece.records = [one if one[4] is None else _lasting(one) for one in log.records[start:end]]
+        # Not the whole list of ids, which may be long.
+        piece.ids = cast("Sequence[str]", {one[1]: log.ids[one[1]] for one in piece.records if one[1] >= 0})
+        return cls(piece, start, track)
+
+    def times(self) -> list[float]:
+        """When its events were, ascending."""
+        return [self.log.epoch + record[2] for record in self.log.records]
+
+    def without(self, count: int) -> Tail:
+        """The same but for its first `count` events."""
+        piece = EventLog(self.log.execution_id, self.log.workflow_name, self.log.ids, {}, self.log.epoch)
+        piece.records = self.log.records[count:]
+        return self._replace(log=piece, start=self.start + count)
+
+    def entries(self) -> Iterator[Entry]:
+        """Its events, newest first."""
+        numbers = range(len(self.log), 0, -1)
+        return (_entry(self.log, n, self.start + n, partial(self._show, n, self.start + n)) for n in numbers)
+
+    def _show(self, number: int, seq: int) -> Event:
+        log = self.track.live()
+        return self.log.event(number, with_result=False).replace(seq=seq) if log is None else shown(log, seq)
 
 
 class History:
@@ -109,51 +152,68 @@ class History:
         self.limit = limit
         self._lock = lock
         self._entries: list[Entry] = []
+        self._tails: list[Tail] = []
+        self._size = 0  # records in the tails
 
-    def add(self, event: Event, origin: Track | None = None, seq: int = 0) -> None:
-        """Keep an event; if it has a result, then that of the event `seq` of `origin`, and not beyond it."""
-        lasting = _lasting(event)
-        show = partial(origin.restore, lasting, seq) if origin is not None else partial(_same, lasting)
-        self._extend([Entry(event.timestamp, str(event.type), show)])
-
-    def add_altered(self, event: Event, original: Event, track: Track) -> None:
-        """Keep what a middleware made of a log's event."""
-        data = event.data
-        if original.type == EventType.TASK_COMPLETED and isinstance(data, Mapping) and "result" in original.data:
-            others = {key: value for key, value in data.items() if key != "result"}
-            if len(others) < len(data) and data["result"] is original.data["result"]:
-                self.add(event.replace(data=Facts(others)), track, original.seq or 0)
-                return
-        self.add(event)
-
-    def settle(self, track: Track, end: int, *, ended: bool) -> None:
-        """Make entries of a log's events up to the seq `end`, which it may soon not have any more (`ended`)."""
-        if end <= track.remembered:
-            return
+    def add(self, event: Event, order: int, track: Track | None = None) -> None:
+        """Keep an event; with a `track`, its result is that of the event with the seq `order` there."""
+        if isinstance(event.data, Facts):  # what users publish is left as it is
+            event = event.replace(data=Facts(_untraced(event.data)))
+        show = partial(_same, event) if track is None else partial(track.restore, event, order)
         with self._lock:
-            start, track.remembered = max(track.remembered, end - self.limit), max(track.remembered, end)
-            shadow = track.shadow
-        entries = []
-        for seq in range(start + 1, end + 1):
-            event = _lasting(shadow.event(seq, with_result=False))
-            show = partial(_same, event) if ended else partial(track.restore, event, seq)
-            entries.append(Entry(*_when_and_what(shadow, seq), show))
-        self._extend(entries)
-
-    def _extend(self, entries: Iterable[Entry]) -> None:
-        with self._lock:
-            self._entries.extend(entries)
+            self._entries.append(Entry(event.timestamp, order, str(event.type), show))
             if len(self._entries) > 2 * self.limit:
                 self._entries.sort(key=_moment)
                 del self._entries[: len(self._entries) - self.limit]
 
-    def latest(self, tails: Iterable[Iterator[Entry]], wanted: str | None, limit: int) -> list[Event]:
-        """The newest events of a type (None: any), newest first, from the entries and from what logs have beside."""
+    def add_altered(self, event: Event, original: Event, seq: int, track: Track) -> None:
+        """Keep what a middleware made of the event `seq` of a log; not its result, if that is still the same."""
+        data = event.data
+        if original.type == EventType.TASK_COMPLETED and isinstance(data, Mapping) and "result" in original.data:
+            others = {key: value for key, value in data.items() if key != "result"}
+            if len(others) < len(data) and data["result"] is original.data["result"]:
+                self.add(event.replace(data=Facts(others)), seq, track)
+                return
+        self.add(event, seq)
+
+    def settle(self, track: Track, end: int) -> None:
+        """Keep a log's events up to the seq `end`: they will be elsewhere, or nowhere."""
+        if end <= track.remembered:
+            return
         with self._lock:
-            entries = self._entries[::-1]
-        entries.sort(key=_moment, reverse=True)
-        merged = itertools.islice(heapq.merge(*tails, entries, key=_moment, reverse=True), self.limit)
-        matching = (entry for entry in merged if wanted is None or entry.type == wanted)
+            start, track.remembered = max(track.remembered, end - self.limit), max(track.remembered, end)
+            shadow = track.shadow  # together, as the track may be dropped by whoever sees that all is remembered
+        tail = Tail.cut(shadow, start, end, track)
+        if tail.log.records:
+            with self._lock:
+                self._tails.append(tail)
+                self._size += len(tail.log)
+                if self._size > 2 * self.limit:
+                    self._trim()
+
+    def _trim(self) -> None:
+        """Keep the newest `limit` of the tails' events."""
+        times = sorted(itertools.chain.from_iterable(tail.times() for tail in self._tails))
+        oldest = times[-self.limit] if self.limit else math.inf
+        room = self.limit - (len(times) - bisect_right(times, oldest))
+        kept: list[Tail] = []
+        for tail in self._tails:
+            mine = tail.times()
+            newer = bisect_right(mine, oldest)
+            equal = min(newer - bisect_left(mine, oldest), room)
+            room -= equal
+            if newer - equal < len(mine):
+                kept.append(tail.without(newer - equal))
+        self._tails = kept
+        self._size = sum(len(tail.log) for tail in kept)
+
+    def latest(self, tails: Iterable[Iterator[Entry]], wanted: str | None, limit: int) -> list[Event]:
+        """The newest events of a type (None: any), newest first, of what is kept and what the logs' `tails` have."""
+        with self._lock:
+            entries = sorted(self._entries, key=_moment, reverse=True)
+            kept = [tail.entries() for tail in self._tails]
+        merged = heapq.merge(*tails, entries, *kept, key=_moment, reverse=True)
+        matching = (one for one in itertools.islice(merged, self.limit) if wanted is None or one.type == wanted)
         return [entry.show() for entry in itertools.islice(matching, limit)]
 
 
@@ -166,27 +226,29 @@ def shown(log: EventLog, seq: int) -> Event:
         return log.event(seq, with_result=False)
 
 
-def _when_and_what(log: EventLog, seq: int) -> tuple[float, str]:
-    code, _, at, *_ = log.records[seq - 1]
-    return log.epoch + at, NAMES[code]
+def _entry(log: EventLog, number: int, seq: int, show: Callable[[], Event]) -> Entry:
+    code, _, at, *_ = log.records[number - 1]
+    return Entry(log.epoch + at, seq, NAMES[code], show)
 
 
 def _same(event: Event) -> Event:
     return event
 
 
-def _lasting(event: Event) -> Event:
-    """An event with no error in its data that has a traceback; what users publish is left as it is."""
-    if isinstance(event.data, Facts) and any(isinstance(value, BaseException) for value in event.data.values()):
-        return event.replace(data=Facts({key: _untraced(value) for key, value in event.data.items()}))
-    return event
+def _lasting(record: Record) -> Record:
+    return (*record[:4], _untraced(record[4]))
 
 
-def _untraced(value: Any) -> Any:
-    if not isinstance(value, BaseException):
-        return value
+def _untraced(data: dict[str, Any]) -> dict[str, Any]:
+    """The same data with copies of errors that have no traceback."""
+    if any(isinstance(value, BaseException) for value in data.values()):
+        return {key: _copied(value) if isinstance(value, BaseException) else value for key, value in data.items()}
+    return data
+
+
+def _copied(error: BaseException) -> BaseException:
     try:
-        twin = copy.copy(value)
+        twin = copy.copy(error)
     except Exception:  # noqa: BLE001  (any reason for not being copied is the same to us)
-        twin = value
-    return NervError(described(value)) if twin is value or not isinstance(twin, BaseException) else twin
+        twin = error
+    return NervError(described(error)) if twin is error or not isinstance(twin, BaseException) else twin
