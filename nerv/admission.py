@@ -152,8 +152,13 @@ def _param_problems(workflow: Workflow, params: Mapping[str, Any]) -> list[Probl
     ]
     missing = [name for name, required in workflow.params.items() if required and name not in params]
     if missing:
-        listed = ", ".join(f"{name!r}{near(name, params)}" for name in missing)
-        problems.append(
-            Problem(None, "param", f"workflow {workflow.name!r} needs the params {listed}; pass them to run()")
-        )
+        listed = ", ".join(f"{name!r}{_given_instead(name, params)}" for name in missing)
+        noun = "param" if len(missing) == 1 else "params"
+        message = f"workflow {workflow.name!r} needs the {noun} {listed}; give it when it is started"
+        problems.append(Problem(None, "param", message))
     return problems
+
+
+def _given_instead(name: str, params: Mapping[str, Any]) -> str:
+    close = near(name, params)
+    return close.replace("did you mean", "you gave").replace("?", "") if close else ""
