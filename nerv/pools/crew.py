@@ -35,7 +35,7 @@ class Crew:
 
     Attributes:
         children: those in service, up or starting.
-        misstarts: how many in a row have died before they had begun anything.
+        misstarts: how many in a row have died without having begun what they were started for.
         trouble: how the last one died, or why it couldn't be started.
         is_closing: whether all were told to go.
     """
@@ -154,7 +154,7 @@ class Crew:
             self._leaving.remove(child)
         else:
             self.children.remove(child)
-            if not child.begun:
+            if not child.begun and (child.queue or not child.is_up):
                 self.misstarts += 1
         try:
             self._lost(child)

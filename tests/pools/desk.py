@@ -103,6 +103,22 @@ class Desk:
             assert self.changed.wait_for(predicate, PATIENCE), "never happened"
 
 
+class Bold:
+    """Stands for a `Stride`: takes all that is there, whatever it is."""
+
+    def __init__(self, patience):
+        self._patience = patience
+
+    def most(self, ready, workers, *, others_free):
+        return 1000
+
+    def keep(self, seconds, most):
+        return len(seconds)
+
+    def patience(self, calls):
+        return self._patience
+
+
 class Rig:
     """A pool with its desk."""
 
@@ -138,6 +154,10 @@ class Rig:
         """Have the pool measure that a function is quick, and take its calls in chunks."""
         for _ in range(8):
             self.end(*self.put(*[TaskDef("warm", fn, args=args) for _ in range(64)]))
+
+    def chunk_all(self, patience=60.0):
+        """Have everything taken in chunks, which are recalled after `patience` seconds."""
+        self.pool._stride = Bold(patience)
 
     @property
     def children(self):
