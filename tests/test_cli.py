@@ -414,7 +414,7 @@ def test_a_missing_param_says_how_to_give_it(write, command):
     write("flow.py", FLOW + '    wf = Workflow("flow", [TaskDef("a", str, args=(Param("day"),))])\n')
     code, _, err = command("run", "flow.py", "--param", "dya=3")
     assert code == console.REFUSED
-    assert "needs the params 'day' (did you mean 'dya'?)" in err
+    assert "needs the param 'day' (you gave 'dya')" in err
     assert "--param NAME=VALUE" in err
 
 
