@@ -87,7 +87,7 @@ def _burn_share(start: Any, tasks: int, turns: int) -> None:
         burn(turns)
 
 
-CHUNKS = (50, 100, 250, 500, 1250, 2500, 5000)
+CHUNKS = (1, 50, 100, 250, 500, 1250, 2500, 5000)
 
 
 def map_in_chunks(calls: int, timed: Callable[[Callable[[], Any]], float]) -> dict[int, float]:
@@ -97,5 +97,5 @@ def map_in_chunks(calls: int, timed: Callable[[Callable[[], Any]], float]) -> di
         return {
             chunk: timed(lambda chunk=chunk: list(executor.map(increment, range(calls), chunksize=chunk)))
             for chunk in CHUNKS
-            if chunk <= max(calls // 2, CHUNKS[0])
+            if chunk <= max(calls // 2, 50)
         }

@@ -164,7 +164,8 @@ def tiny(bench: Bench) -> Iterator[Figure]:
     """Tiny tasks in worker processes, next to the standard library's pool with the best chunk size."""
     work = {"tasks": bench.size(10_000, 200)}
     ours, floor = bench.alternating(FEW_ROUNDS + 2, ("nerv_tiny", work), ("floor_tiny", work))
-    note = f"nerv {middle(ours):.2f} us a task; stdlib {middle(floor):.2f} in chunks of {middle(floor, 'chunk'):.0f}"
+    note = f"nerv {middle(ours):.2f} us a task; stdlib {middle(floor):.2f} in chunks of {middle(floor, 'chunk'):.0f}, "
+    note += f"{middle(floor, 'us_of_50'):.1f} of 50, {middle(floor, 'us_of_1'):.0f} of 1"
     yield Figure("tiny", "tiny process tasks / ProcessPoolExecutor.map", Target(3), ratios(ours, floor), note)
 
 
