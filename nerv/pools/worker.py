@@ -157,8 +157,11 @@ class Worker:
     def _context(
         self, number: int, known: dict[str, Any], params: _Names, results: _Names, declared: tuple[str, ...]
     ) -> TaskContext:
+        import logging
+
         from nerv.context import TaskContext
 
+        logging.getLogger("nerv.tasks").disabled = True  # the parent shows what tasks log, by its own configuration
         port = _Port(self, number)
         return TaskContext(
             **known, params=_Fetched(port, "params", *params), results=_Results(port, declared, *results), port=port

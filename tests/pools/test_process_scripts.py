@@ -112,6 +112,17 @@ print(sys.stdin.read())
     assert python("-c", program, input="for the main process") == ["''", "for the main process"]
 
 
+def test_a_log_line_is_shown_once_by_the_main_processs_configuration():
+    program = """
+import logging, nerv
+from tests.pools import procfns
+logging.basicConfig(format="main: %(name)s %(message)s", level="WARNING")
+nerv.run(nerv.Workflow("w", [nerv.TaskDef("a", procfns.talk, pool="process")]))
+"""
+    done = run_python("-c", program)
+    assert done.stderr.splitlines() == ["main: nerv.tasks.a last"]
+
+
 def test_a_script_without_a_guard_is_told_so(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(UNGUARDED)
