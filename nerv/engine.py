@@ -16,7 +16,7 @@ bus is nudged once when a log has grown, if anybody listens at all.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nerv.bus import EventBus
@@ -78,7 +78,11 @@ class Engine:
             call = self._take(pool, now)
             if call is None:
                 pool.rested(worker)
-            noted, self._effects.noted = self._effects.noted, []
+            noted: Sequence[Effect] = self._effects.noted
+            if noted:
+                self._effects.noted = []
+            else:
+                noted = ()  # not the shared list: others note in it as soon as the lock is free
         for effect in noted:
             effect()
         return call
