@@ -42,7 +42,10 @@ def left_threads(before: set[threading.Thread], deadline: float) -> list[str]:
     """Names of nerv's threads that weren't there before and are alive at the deadline (monotonic)."""
     new = nerv_threads() - before
     for thread in new:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        while thread.ident is None and time.monotonic() < deadline:  # listed already, but its start() is still under way
+            time.sleep(0.001)
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
     return sorted(thread.name for thread in new if thread.is_alive())
 
 
