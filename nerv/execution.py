@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nerv import reports
+from nerv.clock import patiently
 from nerv.context import LogEntry
 from nerv.errors import ResultUnavailableError, UnknownIdError, near
 from nerv.eventlog import TASK_STARTED, EventLog
@@ -167,7 +168,7 @@ class Execution:
                 ended = (
                     live.inline.serve(live.ended.is_set, timeout)
                     if live.inline is not None
-                    else live.ended.wait(timeout)
+                    else patiently(live.ended.wait, timeout)
                 )
             if not ended:
                 return False

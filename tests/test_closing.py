@@ -14,6 +14,7 @@ import pytest
 
 import nerv
 from nerv import NervError, Output, TaskDef, WorkflowManager, run
+from nerv.clock import FIRST_SLICE, patiently
 from tests.handshake import (
     PATIENCE,
     Hold,
@@ -381,7 +382,7 @@ import nerv
 from nerv.engine import Engine
 
 def draining():
-    return any(isinstance(one, Engine) and one.draining for one in gc.get_objects())
+    return any(type(one) is Engine and getattr(one, "draining", False) for one in gc.get_objects())
 
 def say(*words):
     sys.stdout.write(" ".join(map(str, words)) + "\\n")
@@ -496,6 +497,26 @@ def test_a_second_ctrl_c_does_not_wait_for_grace():
     )
     assert said == ["ready", "draining"]
     assert err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_the_main_thread_sleeps_in_slices():
+    """Each twice as long, so that a signal which came while it fell asleep is noticed; nobody else does."""
+    slept = []
+
+    def wait(timeout):
+        slept.append(timeout)
+        return len(slept) == 6
+
+    assert patiently(wait) is True
+    assert slept == pytest.approx([FIRST_SLICE * 2**n for n in range(6)])
+    slept.clear()
+    assert patiently(lambda timeout: slept.append(timeout) or False, FIRST_SLICE / 2) is False
+    assert slept == pytest.approx([FIRST_SLICE / 2], rel=0.1)
+    slept.clear()
+    thread = threading.Thread(target=lambda: patiently(lambda timeout: slept.append(timeout) or True, 7))
+    thread.start()
+    thread.join()
+    assert slept == [7]
 
 
 def test_ctrl_c_under_arun_cancels_the_run():

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 
 from nerv.calls import Call
+from nerv.clock import patiently
 from nerv.functions import is_coroutine_function
 from nerv.pools.base import Source
 from nerv.tasks import TaskDef
@@ -70,11 +71,14 @@ class InlinePool:
         try:
             while not is_done():
                 self.pump()
-                if not is_done() and not self._ready.acquire(timeout=left()):
+                if not is_done() and not patiently(self._woken, left()):
                     return is_done()
             return True
         finally:
             self._serving.release()
+
+    def _woken(self, timeout: float | None) -> bool:
+        return self._ready.acquire(timeout=timeout)
 
     @contextmanager
     def served_by(self, schedule: Callable[[Callable[[], None]], object]) -> Iterator[None]:
