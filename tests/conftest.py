@@ -38,14 +38,21 @@ def child_processes() -> set[psutil.Process]:
     return {child for child in psutil.Process().children(recursive=True) if not is_helper(child)}
 
 
+def joined(thread: threading.Thread, deadline: float) -> bool:
+    """Wait for a thread until the deadline (monotonic). False: it is listed already, but its start() is under way."""
+    try:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    except RuntimeError:
+        return False
+    return True
+
+
 def left_threads(before: set[threading.Thread], deadline: float) -> list[str]:
     """Names of nerv's threads that weren't there before and are alive at the deadline (monotonic)."""
     new = nerv_threads() - before
     for thread in new:
-        while thread.ident is None and time.monotonic() < deadline:  # listed already, but its start() is still under way
+        while not joined(thread, deadline) and time.monotonic() < deadline:
             time.sleep(0.001)
-        if thread.ident is not None:
-            thread.join(max(0.0, deadline - time.monotonic()))
     return sorted(thread.name for thread in new if thread.is_alive())
 
 
