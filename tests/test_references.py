@@ -269,7 +269,7 @@ def test_missing_params_are_one_error_before_anything_runs():
     tasks = first, TaskDef("b", called.append, kwargs={"x": [Param("month")]})
     with pytest.raises(WorkflowDefinitionError) as caught:
         run(flow(*tasks), {"dya": 1})
-    assert "'day' (did you mean 'dya'?)" in str(caught.value)
+    assert "'day' (you gave 'dya')" in str(caught.value)
     assert "'month'" in str(caught.value)
     assert len(caught.value.problems) == 1
     assert called == []
