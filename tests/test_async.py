@@ -88,14 +88,21 @@ def test_a_configured_async_pool_has_its_own_limit():
     assert gauge.most == 3
 
 
-def test_coroutines_of_two_workers_share_one_loop():
-    """Sixteen threads that make the first coroutines ready at the same moment start one loop thread between them."""
-    for _ in range(20):
-        barrier = threading.Barrier(16)
-        tasks = [TaskDef(f"t{n}", lambda barrier=barrier: barrier.wait(PATIENCE)) for n in range(16)]
-        tasks += [TaskDef(f"c{n}", where, dependencies=[f"t{n}"]) for n in range(16)]
-        execution = run(flow(*tasks), workers=16)
-        assert len({id(execution[f"c{n}"]) for n in range(16)}) == 1
+def test_coroutines_of_many_executions_share_one_loop(monkeypatch):
+    """Workers that make the first coroutines ready at the same moment start one loop thread between them."""
+    made, new_event_loop, barrier = [], asyncio.new_event_loop, threading.Barrier(8)
+
+    def slowly():
+        made.append(1)
+        threading.Event().wait(0.01)  # so that others come meanwhile
+        return new_event_loop()
+
+    monkeypatch.setattr(asyncio, "new_event_loop", slowly)
+    workflow = flow(TaskDef("t", lambda: barrier.wait(PATIENCE)), TaskDef("c", where, dependencies=["t"]))
+    with WorkflowManager(workers=8) as manager:
+        executions = [manager.start(workflow) for _ in range(8)]
+        loops = {ended(execution)["c"] for execution in executions}
+    assert len(loops) == len(made) == 1
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])

@@ -145,12 +145,12 @@ def test_a_loop_and_a_thread_may_wait_for_the_same_execution():
         async def main():
             waiting = asyncio.create_task(execution.wait_async())
             await asyncio.sleep(0)
-            thread = threading.Thread(target=lambda: told.append(execution.wait(PATIENCE)))
+            thread = threading.Thread(target=lambda: told.append(execution.wait()), daemon=True)
             thread.start()
             await asyncio.to_thread(hold.entered)
             hold.go()
             await asyncio.wait_for(waiting, PATIENCE)
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, PATIENCE)
 
         asyncio.run(main())
         assert told == [True]

@@ -91,7 +91,7 @@ class Pool(SimpleNamespace):
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_a_call_counts_exactly_while_none_of_its_waits_is_under_way(limit):
-    """In a thousand random orders of taking, lending, wanting back, giving up and ending: no slot is lost or doubled."""
+    """In a thousand random orders of taking, lending, wanting back, giving up and ending, no slot is lost."""
     draw = random.Random(limit)
     for _ in range(1000):
         model = Model(limit)

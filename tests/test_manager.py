@@ -405,6 +405,21 @@ def test_a_start_that_meets_a_close_is_refused_or_ends():
             ended(execution)
 
 
+def test_a_start_that_comes_just_too_late_ends_at_once():
+    """Closed between the acceptance of a workflow and its start, the manager leaves no execution hanging."""
+
+    class Closing(EventBus):
+        def attach(self, log):
+            super().attach(log)
+            manager.close()
+
+    called = []
+    manager = WorkflowManager(event_bus=Closing())
+    execution = ended(manager.start(flow(TaskDef("a", lambda: called.append(1)))))
+    assert execution.status is WorkflowStatus.CANCELLED
+    assert called == []
+
+
 def test_workflows_are_the_same_object_everywhere():
     """The manager runs the Workflow that it was given."""
     workflow = Workflow("wf", [TaskDef("a", lambda: 1)])
