@@ -308,6 +308,7 @@ def write_rubbish():
                 os.write(fd, b"\xff" * 1000)
         except OSError:
             continue
+    signal.pause()
 
 
 class Interrupting:
