@@ -1,6 +1,7 @@
 """Coroutines: tasks on an event loop, arun in the caller's own loop, and waiting without blocking one."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -388,3 +389,24 @@ def test_a_cancelled_execution_cancels_its_coroutines_after_grace_only():
     assert kinds(execution)[-2:] == ["TASK_CANCELLED", "WORKFLOW_CANCELLED"]
     with pytest.raises(WorkflowCancelledError):
         nerv.running.checked(execution)
+
+
+def test_a_coroutine_that_will_not_end_is_left_behind_like_a_thread(caplog):
+    """Closing doesn't wait for it, nor tears it down half way: it may end later, and nobody complains."""
+    began, go, ended_at_last = threading.Event(), threading.Event(), threading.Event()
+
+    async def stubborn():
+        began.set()
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+        ended_at_last.set()
+
+    with WorkflowManager(grace=0.01) as manager:
+        execution = manager.start(flow(TaskDef("a", stubborn)))
+        reached(began)
+    assert statuses(execution) == {"a": "CANCELLED"}
+    assert not ended_at_last.is_set()
+    go.set()
+    reached(ended_at_last)
+    assert caplog.text == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -74,10 +74,7 @@ class AsyncPool:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._run_loop, name=f"nerv-{self.name}", daemon=True)
                 self._thread.start()
-        with suppress(
-            RuntimeError
-        ):  # the caller's loop was closed under us: whoever closes the engine ends what is left
-            self._loop.call_soon_threadsafe(self._pump)
+        _soon(self._loop, self._pump)
 
     def _run_loop(self) -> None:
         import asyncio
@@ -87,11 +84,10 @@ class AsyncPool:
         try:
             loop.run_forever()
         finally:
-            pending = asyncio.all_tasks(loop)
-            for task in pending:
-                task.cancel()
-            if pending:
-                loop.run_until_complete(asyncio.wait(pending, timeout=1))
+            while pending := asyncio.all_tasks(loop):
+                for task in pending:
+                    task.cancel()
+                loop.run_until_complete(asyncio.wait(pending))  # one that won't end is left behind with this thread
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
@@ -128,7 +124,7 @@ class AsyncPool:
         """Cancel the coroutines, as asyncio does it."""
         given_up = list(calls)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._cancel, given_up)
+            _soon(self._loop, lambda: self._cancel(given_up))
 
     def _cancel(self, calls: list[Call]) -> None:
         for call in calls:
@@ -140,8 +136,7 @@ class AsyncPool:
         """End the pool's own loop; the caller's is left alone."""
         if self._thread is None or self._loop is None:
             return
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        _soon(self._loop, self._loop.stop)
         if self._thread is not threading.current_thread():
             self._thread.join(patience)
 
@@ -162,8 +157,13 @@ async def lending_place() -> AsyncIterator[None]:
         yield
     finally:
         back = asyncio.Event()
-        if not source.reclaim(pool, call, lambda: loop.call_soon_threadsafe(back.set)):
+        if not source.reclaim(pool, call, lambda: _soon(loop, back.set)):
             await back.wait()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, act: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # the loop was closed under us: whoever closes the engine ends what is left
+        loop.call_soon_threadsafe(act)
 
 
 class LoopFactory(PoolFactory):
