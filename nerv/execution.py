@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import nullcontext, suppress
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nerv import reports
@@ -34,6 +34,7 @@ class Execution:
         self._manager = manager
         self._projector = manager.state_projector
         self._released = False
+        self._traces: dict[str, TracebackType | None] = {}  # of failures as they were: raising one again adds to it
 
     def __repr__(self) -> str:
         return f"<Execution {self.id!r} of {self.workflow_name!r}: {self.status.name}>"
@@ -131,7 +132,8 @@ class Execution:
         if status is TaskStatus.COMPLETED:  # it ended between the two looks
             return live.values[task_id]
         if status is TaskStatus.FAILED:
-            raise live.errors[task_id]
+            error = live.errors[task_id]
+            raise error.with_traceback(self._traces.setdefault(task_id, error.__traceback__))
         raise ResultUnavailableError(
             reports.why_no_result(task_id, status, None if blamed is None else live.log.ids[blamed])
         )

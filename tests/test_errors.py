@@ -192,6 +192,17 @@ def test_a_tasks_error_is_the_very_object_with_its_traceback():
     assert "raise mine" in "".join(traceback.format_exception(mine))
 
 
+def test_asking_again_and_again_makes_no_longer_traceback():
+    """It starts at the asking each time, and ends at the line that raised."""
+    execution = run(flow(TaskDef("a", boom)), raise_on_failure=False)
+    lengths = set()
+    for _ in range(20):
+        with pytest.raises(ValueError, match="boom") as caught:
+            execution["a"]
+        lengths.add(len(caught.traceback))
+    assert len(lengths) == 1
+
+
 def test_an_error_that_can_not_be_shown_is_a_failure_like_any_other():
     """Its text can't be made, so its type is named; raising, summing up, pickling and reporting go on."""
 
