@@ -1,0 +1,165 @@
+"""Small mistakes, one at a time: every way in which an operator of ours can spoil a module's source.
+
+Comparisons, arithmetic and boolean operators are swapped for others; a part of `and`/`or` is dropped; conditions are
+negated, or always or never hold, or are left out; numbers are one more or one less, other constants different ones;
+statements are left out, results aren't returned; `min` and `max`, `any` and `all`, `break` and `continue` change
+places. Annotations, decorators, docstrings and imports are left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+COMPARISONS: dict[type, tuple[type, ...]] = {
+    ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
+    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
+}  # fmt: skip
+ARITHMETIC: dict[type, type] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.Mult: ast.FloorDiv,
+}  # fmt: skip
+TWINS = {"min": "max", "max": "min", "any": "all", "all": "any"}
+ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
+LEFT_OUT = (*ASSIGNMENTS, ast.Expr, ast.Return, ast.Raise, ast.Delete, ast.For, ast.Continue)
+UNTOUCHED = {"annotation", "returns", "type_params", "decorator_list"}
+
+Change = tuple[str, str, Callable[[], None]]
+"""Where, what, and how to make it."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake. `name` says where and what, by the code and not by line numbers; `apply` makes it in the tree."""
+
+    name: str
+    apply: Callable[[], None]
+
+
+def mutants(tree: ast.Module) -> list[Mutant]:
+    """Every mistake in a module; after `apply` the tree is spoilt, so each needs a fresh tree or process."""
+    seen: Counter[str] = Counter()
+    found = []
+    for where, change, apply in _changes(tree, "", ""):
+        name = f"{where}{change}"
+        seen[name] += 1
+        found.append(Mutant(name if seen[name] == 1 else f"{name} #{seen[name]}", apply))
+    return found
+
+
+def _changes(node: ast.AST, scope: str, statement: str) -> Iterator[Change]:
+    """All changes in what a node is made of; `statement` is the one that it is part of."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        scope = f"{scope}.{node.name}".lstrip(".")
+    for field, value in ast.iter_fields(node):
+        if field in UNTOUCHED:
+            continue
+        for part, put in _parts(node, field, value):
+            if _is_docstring(part) or isinstance(part, ast.Import | ast.ImportFrom):
+                continue
+            here = _text(part) if isinstance(part, ast.stmt) else statement
+            for new in _spoilt(part, node, field):
+                whole = "" if here == _text(part) else f"{here} | "
+                yield f"{scope or 'module'}: ", f"{whole}{_text(part)} -> {_text(new)}", _later(put, new)
+            yield from _changes(part, scope, here)
+
+
+def _parts(node: ast.AST, field: str, value: Any) -> Iterator[tuple[ast.AST, Callable[[ast.AST], None]]]:
+    """The nodes in a field, each with a function that puts another in its place."""
+    if isinstance(value, ast.AST):
+        yield value, lambda new: setattr(node, field, new)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            if isinstance(part, ast.AST):
+                yield part, lambda new, index=index: value.__setitem__(index, new)
+
+
+def _later(put: Callable[[ast.AST], None], new: ast.AST) -> Callable[[], None]:
+    return lambda: put(new)
+
+
+def _spoilt(node: ast.AST, parent: ast.AST, field: str) -> Iterator[ast.AST]:
+    """What can stand in a node's place."""
+    if field == "test" or (field == "ifs" and isinstance(parent, ast.comprehension)):
+        yield from (ast.UnaryOp(ast.Not(), node), ast.Constant(value=True), ast.Constant(value=False))
+    if isinstance(node, LEFT_OUT):
+        yield ast.Pass()
+    spoil = _SPOILERS.get(type(node))
+    if spoil is not None:
+        yield from spoil(node)
+
+
+def _compare(node: ast.Compare) -> Iterator[ast.AST]:
+    for index, operator in enumerate(node.ops):
+        for other in COMPARISONS[type(operator)]:
+            yield ast.Compare(node.left, [*node.ops[:index], other(), *node.ops[index + 1 :]], node.comparators)
+
+
+def _binary(node: ast.BinOp) -> Iterator[ast.AST]:
+    if type(node.op) in ARITHMETIC:
+        yield ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
+
+
+def _augmented(node: ast.AugAssign) -> Iterator[ast.AST]:
+    if type(node.op) in ARITHMETIC:
+        yield ast.AugAssign(node.target, ARITHMETIC[type(node.op)](), node.value)
+
+
+def _boolean(node: ast.BoolOp) -> Iterator[ast.AST]:
+    yield ast.BoolOp(ast.And() if isinstance(node.op, ast.Or) else ast.Or(), node.values)
+    for index in range(len(node.values)):
+        left = node.values[:index] + node.values[index + 1 :]
+        yield left[0] if len(left) == 1 else ast.BoolOp(node.op, left)
+
+
+def _unary(node: ast.UnaryOp) -> Iterator[ast.AST]:
+    if isinstance(node.op, ast.Not | ast.USub):
+        yield node.operand
+
+
+def _return(node: ast.Return) -> Iterator[ast.AST]:
+    if node.value is not None:
+        yield ast.Return(None)
+
+
+def _constant(node: ast.Constant) -> Iterator[ast.AST]:
+    value: Any = node.value
+    if isinstance(value, bool):
+        yield ast.Constant(value=not value)
+    elif isinstance(value, int):
+        yield ast.Constant(value + 1)
+        yield ast.Constant(value - 1)
+    elif isinstance(value, str):
+        yield ast.Constant(value + "?")
+    elif value is None:
+        yield ast.Constant("?")
+
+
+def _name(node: ast.Name) -> Iterator[ast.AST]:
+    if node.id in TWINS and isinstance(node.ctx, ast.Load):
+        yield ast.Name(TWINS[node.id], ast.Load())
+
+
+def _if(node: ast.If) -> Iterator[ast.AST]:
+    if not node.orelse and len(node.body) == 1:
+        yield node.body[0]
+
+
+_SPOILERS: dict[type, Callable[[Any], Iterator[ast.AST]]] = {
+    ast.Compare: _compare, ast.BinOp: _binary, ast.AugAssign: _augmented, ast.BoolOp: _boolean, ast.UnaryOp: _unary,
+    ast.Return: _return, ast.Constant: _constant, ast.Name: _name, ast.If: _if,
+    ast.Continue: lambda _: iter([ast.Break()]), ast.Break: lambda _: iter([ast.Continue()]),
+}  # fmt: skip
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _text(node: ast.AST) -> str:
+    """A node as code, on one line; of a compound statement the head."""
+    return ast.unparse(ast.fix_missing_locations(node)).partition("\n")[0]
