@@ -126,6 +126,42 @@ def test_levels_are_barriers_if_you_want_them():
     assert early.is_set()
 
 
+@pytest.mark.parametrize("available", [1, 2])
+def test_a_pool_goes_on_with_the_threads_that_the_system_has(monkeypatch, caplog, available):
+    """Refused a further one, it runs everything on those that it has, and says so once."""
+    start, started = threading.Thread.start, []
+
+    def limited(thread):
+        if thread.name.startswith("nerv-thread"):
+            if len(started) == available:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    gauge, pause = Gauge(), threading.Event()
+
+    def work():
+        with gauge:
+            pause.wait(0.001)
+
+    run(flow(*(TaskDef(str(n), work) for n in range(30))), workers=8)
+    assert (gauge.most, gauge.total) == (available, 30)
+    assert caplog.text.count("gets no further thread") == 1
+
+
+def test_without_any_thread_run_says_so(monkeypatch):
+    """The system's own error, and nothing hangs."""
+
+    def refused(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            run(flow(TaskDef("a", lambda: 1)), workers=2)
+
+
 # ---- failure policies ------------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ holds the interpreter.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ the makespan of blocking tasks stays within 1% of the bound and no-ops never see
 LAST_WORD: Final = 0.5
 """Seconds that threads with nothing to do are given to end, however little patience there is with those that have."""
 
+_log: Final = logging.getLogger("nerv.pools")
 _here = threading.local()
 """What the present thread is: `.worker`, set once by each worker thread for itself."""
 
@@ -65,9 +67,21 @@ class Worker:
         self.begun = threading.Event()
 
     def begin(self) -> None:
-        """Start the thread."""
-        if self.thread is not None:
-            self.thread.start()
+        """Start the thread. If the system has none left, the pool goes on with those that it has.
+
+        Raises:
+            RuntimeError: it has none.
+        """
+        try:
+            if self.thread is not None:
+                self.thread.start()
+        except RuntimeError as error:
+            self.thread = None
+            if not self.pool.lost(self):
+                raise
+            if not self.pool.is_short:
+                self.pool.is_short = True
+                _log.warning("pool %r gets no further thread (%s) and goes on with fewer", self.pool.name, error)
         self.begun.set()
 
 
@@ -84,6 +98,7 @@ class ThreadPool:
         self.attended = False
         self.finished = 0  # grows with every call; only whether it has changed is ever looked at, so it needs no lock
         self.looks = 0  # how often a stand-by looked: tests hold "no polling" against it
+        self.is_short = False  # whether the system refused a thread
         self._quick = True  # calls have been short of late
         self._coming = 0  # workers that were woken and haven't asked yet
         self._idle: list[Worker] = []
@@ -137,6 +152,17 @@ class ThreadPool:
     def rested(self, worker: Worker) -> None:
         """There was nothing for the worker."""
         self._idle.append(worker)
+
+    def lost(self, worker: Worker) -> bool:
+        """A worker that was hired can't begin, so it isn't counted on any more. False: there is no other."""
+        with self.source.lock:
+            self._workers.discard(worker)
+            if self._standby is worker:
+                self._standby = None
+                worker.standing_by = self.attended = False
+            if worker.called:
+                self.arrived(worker)
+            return bool(self._workers)
 
     def _wake(self, worker: Worker) -> None:
         if worker.thread is None:
