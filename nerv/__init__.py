@@ -16,6 +16,8 @@ _HOME = {
     "TaskResult": "statuses", "TaskContext": "context", "Output": "references", "Param": "references",
     "MISSING": "references", "Workflow": "workflows", "task": "decorators", "Task": "decorators",
     "workflow": "decorators",
+    # what if it fails
+    "RetryPolicy": "policies", "RateLimit": "policies", "CircuitBreaker": "policies",
     # plan
     "QuantumPartitioner": "partitioner", "ExecutionPlan": "plan",
     # run
@@ -27,8 +29,9 @@ _HOME = {
     # errors
     "NervError": "errors", "WorkflowDefinitionError": "errors", "CycleError": "errors", "Problem": "errors",
     "WorkflowFailedError": "errors", "WorkflowCancelledError": "errors", "TaskCancelledError": "errors",
-    "WorkerCrashedError": "errors", "ResultUnavailableError": "errors", "UnknownIdError": "errors",
-    "ConfigError": "errors",
+    "TaskTimeoutError": "errors", "WorkerCrashedError": "errors", "CircuitOpenError": "errors",
+    "LoopLimitError": "errors", "TerminalError": "errors", "FatalError": "errors", "ResultUnavailableError": "errors",
+    "UnknownIdError": "errors", "ConfigError": "errors",
 }  # fmt: skip
 
 __all__ = [*_HOME]  # noqa: PLE0604  its keys are the names
@@ -40,39 +43,22 @@ if TYPE_CHECKING:
     from nerv.decorators import Task as Task
     from nerv.decorators import task as task
     from nerv.decorators import workflow as workflow
-    from nerv.errors import (
-        ConfigError as ConfigError,
-    )  # fmt: skip
-    from nerv.errors import (
-        CycleError as CycleError,
-    )
-    from nerv.errors import (
-        NervError as NervError,
-    )
-    from nerv.errors import (
-        Problem as Problem,
-    )
-    from nerv.errors import (
-        ResultUnavailableError as ResultUnavailableError,
-    )
-    from nerv.errors import (
-        TaskCancelledError as TaskCancelledError,
-    )
-    from nerv.errors import (
-        UnknownIdError as UnknownIdError,
-    )
-    from nerv.errors import (
-        WorkerCrashedError as WorkerCrashedError,
-    )
-    from nerv.errors import (
-        WorkflowCancelledError as WorkflowCancelledError,
-    )
-    from nerv.errors import (
-        WorkflowDefinitionError as WorkflowDefinitionError,
-    )
-    from nerv.errors import (
-        WorkflowFailedError as WorkflowFailedError,
-    )
+    from nerv.errors import CircuitOpenError as CircuitOpenError
+    from nerv.errors import ConfigError as ConfigError
+    from nerv.errors import CycleError as CycleError
+    from nerv.errors import FatalError as FatalError
+    from nerv.errors import LoopLimitError as LoopLimitError
+    from nerv.errors import NervError as NervError
+    from nerv.errors import Problem as Problem
+    from nerv.errors import ResultUnavailableError as ResultUnavailableError
+    from nerv.errors import TaskCancelledError as TaskCancelledError
+    from nerv.errors import TaskTimeoutError as TaskTimeoutError
+    from nerv.errors import TerminalError as TerminalError
+    from nerv.errors import UnknownIdError as UnknownIdError
+    from nerv.errors import WorkerCrashedError as WorkerCrashedError
+    from nerv.errors import WorkflowCancelledError as WorkflowCancelledError
+    from nerv.errors import WorkflowDefinitionError as WorkflowDefinitionError
+    from nerv.errors import WorkflowFailedError as WorkflowFailedError
     from nerv.events import ANY as ANY
     from nerv.events import Event as Event
     from nerv.events import EventType as EventType
@@ -80,6 +66,9 @@ if TYPE_CHECKING:
     from nerv.manager import WorkflowManager as WorkflowManager
     from nerv.partitioner import QuantumPartitioner as QuantumPartitioner
     from nerv.plan import ExecutionPlan as ExecutionPlan
+    from nerv.policies import CircuitBreaker as CircuitBreaker
+    from nerv.policies import RateLimit as RateLimit
+    from nerv.policies import RetryPolicy as RetryPolicy
     from nerv.projector import Delta as Delta
     from nerv.projector import StateProjector as StateProjector
     from nerv.references import MISSING as MISSING

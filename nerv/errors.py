@@ -1,7 +1,8 @@
 """What can go wrong, named by whose fault it is.
 
 Yours, before anything ran: `WorkflowDefinitionError`, `CycleError`, `ConfigError`, `UnknownIdError`.
-A task's: `WorkflowFailedError` (the tasks' own exceptions are inside), `TaskCancelledError`, `WorkerCrashedError`.
+A task's: `WorkflowFailedError` (the tasks' own exceptions are inside), `TaskCancelledError`, `TaskTimeoutError`,
+`WorkerCrashedError`, `CircuitOpenError`, `LoopLimitError`. Yours to raise in a task: `TerminalError`, `FatalError`.
 A question asked too early or of the wrong task: `ResultUnavailableError`.
 
 Every error survives pickling, and every message names the thing, says what is wrong and what to do about it.
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
     from nerv.execution import Execution
 
 __all__ = [
+    "CircuitOpenError",
     "ConfigError",
     "CycleError",
+    "FatalError",
+    "LoopLimitError",
     "NervError",
     "Problem",
     "ResultUnavailableError",
     "TaskCancelledError",
+    "TaskTimeoutError",
+    "TerminalError",
     "UnknownIdError",
     "WorkerCrashedError",
     "WorkflowCancelledError",
@@ -101,8 +107,28 @@ class TaskCancelledError(NervError):
     """Raised by `ctx.check_cancelled()`; a running task that lets it out is CANCELLED, not FAILED."""
 
 
+class TaskTimeoutError(NervError, TimeoutError):
+    """Raised for an attempt that ran longer than its task's or workflow's `timeout`."""
+
+
 class WorkerCrashedError(NervError):
     """Raised for a task whose worker process died under it (killed, out of memory, `os._exit`)."""
+
+
+class CircuitOpenError(NervError):
+    """Raised for a task whose circuit breaker lets nothing through, and that has no retries left to wait with."""
+
+
+class LoopLimitError(NervError):
+    """Raised for a Loop that isn't done after `max_iterations`."""
+
+
+class TerminalError(NervError):
+    """Raise it in a task that would fail the same way again: whatever its retry policy says, it isn't retried."""
+
+
+class FatalError(NervError):
+    """Raise it in a task when nothing else makes sense any more: not retried, and the execution fails at once."""
 
 
 class ResultUnavailableError(NervError):

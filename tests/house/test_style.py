@@ -24,6 +24,8 @@ LAYERS = (
     "events",
     "statuses",
     "eventlog",
+    "policies",
+    "limits",
     "context",
     "references",
     "functions",
@@ -84,7 +86,7 @@ UPWARD = {
 OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "container"}
 
 # The decisions are pure: these layers know no thread, clock, file or loop.
-PURE = ("scheduler", "plan", "policies", "events")
+PURE = ("scheduler", "plan", "policies", "limits", "events")
 IMPURE = ("threading", "time", "sqlite3", "asyncio")
 
 # What `import nerv` doesn't load: who needs it waits for it then.
