@@ -82,6 +82,9 @@ class BreakerState(Enum):
     HALF_OPEN = "HALF_OPEN"
 
 
+_CLOSED: Final = BreakerState.CLOSED  # every attempt asks; from the class it costs twice as much
+
+
 class Breaker:
     """A `CircuitBreaker` in use.
 
@@ -109,6 +112,8 @@ class Breaker:
 
     def opens_at(self, now: float) -> float:
         """See `Gate`."""
+        if self.state is _CLOSED:
+            return now
         if self.state is BreakerState.OPEN:
             return self._recovers_at
         return now if self.room(now) else inf
@@ -125,7 +130,7 @@ class Breaker:
 
     def take(self, now: float) -> int:
         """See `Gate`. The token is for `ended`."""
-        if self.state is not BreakerState.CLOSED:
+        if self.state is not _CLOSED:
             if not self.room(now):
                 raise RuntimeError(f"circuit breaker {self.name!r} is {self.state.value} and lets nothing through")
             if self.state is BreakerState.OPEN:
@@ -142,10 +147,8 @@ class Breaker:
         """
         if token != self._term:
             return None
-        if self.state is BreakerState.CLOSED:
-            if ok is not None:
-                self._failures = 0 if ok else self._failures + 1
-            return self._open(now) if self._failures >= self.breaker.failure_threshold else None
+        if self.state is _CLOSED:
+            return self._counted(ok, now)
         if ok is None:
             self._through -= 1
             return None
@@ -156,6 +159,15 @@ class Breaker:
             return None
         self._become(BreakerState.CLOSED)
         return "closed"
+
+    def _counted(self, ok: bool | None, now: float) -> str | None:  # noqa: FBT001  as above
+        if ok:
+            self._failures = 0
+        elif ok is not None:
+            self._failures += 1
+            if self._failures >= self.breaker.failure_threshold:
+                return self._open(now)
+        return None
 
     def _open(self, now: float) -> str:
         self._become(BreakerState.OPEN)
