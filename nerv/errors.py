@@ -2,8 +2,10 @@
 
 Yours, before anything ran: `WorkflowDefinitionError`, `CycleError`, `ConfigError`, `UnknownIdError`.
 A task's: `WorkflowFailedError` (the tasks' own exceptions are inside), `TaskCancelledError`, `TaskTimeoutError`,
-`WorkerCrashedError`, `CircuitOpenError`, `LoopLimitError`. Yours to raise in a task: `TerminalError`, `FatalError`.
+`WorkerCrashedError`, `CircuitOpenError`, `LoopLimitError`, `CacheKeyError`. Yours to raise in a task: `TerminalError`,
+`FatalError`.
 A question asked too early or of the wrong task: `ResultUnavailableError`.
+A value that can't be kept: `SerializationError`. The file that keeps: `JournalError`, `WorkflowChangedError`.
 
 Every error survives pickling, and every message names the thing, says what is wrong and what to do about it.
 """
@@ -19,20 +21,25 @@ if TYPE_CHECKING:
     from nerv.execution import Execution
 
 __all__ = [
+    "CacheKeyError",
     "CircuitOpenError",
     "ConfigError",
     "CycleError",
     "FatalError",
+    "JournalError",
     "LoopLimitError",
     "NervError",
     "Problem",
     "ResultUnavailableError",
+    "SerializationError",
+    "StoredError",
     "TaskCancelledError",
     "TaskTimeoutError",
     "TerminalError",
     "UnknownIdError",
     "WorkerCrashedError",
     "WorkflowCancelledError",
+    "WorkflowChangedError",
     "WorkflowDefinitionError",
     "WorkflowFailedError",
 ]
@@ -123,6 +130,10 @@ class LoopLimitError(NervError):
     """Raised for a Loop that isn't done after `max_iterations`."""
 
 
+class CacheKeyError(NervError, TypeError):
+    """Raised for a task with a `Cache` that is given something that can't be hashed; it isn't retried."""
+
+
 class TerminalError(NervError):
     """Raise it in a task that would fail the same way again: whatever its retry policy says, it isn't retried."""
 
@@ -137,6 +148,39 @@ class ResultUnavailableError(NervError):
 
 class ConfigError(NervError, ValueError):
     """Raised when a setting is unknown, of the wrong type or senseless; it names the setting and the nearest one."""
+
+
+class SerializationError(NervError):
+    """Raised for a value that can't be stored in a journal, or can't be rebuilt from it here."""
+
+
+class StoredError(NervError):
+    """Stands in for an exception from a journal that couldn't be stored whole, or whose class can't be had here.
+
+    Its text is the original's type and message; `type_name` is the original's type, as `module.Name`.
+    """
+
+    def __init__(self, message: str, type_name: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.type_name), self.__dict__
+
+
+class JournalError(NervError):
+    """Raised when a journal can't be opened, read or written; it names the file and what to do."""
+
+
+class WorkflowChangedError(JournalError):
+    """Raised when an interrupted execution's workflow isn't the one it ran. `refused` holds the executions' ids."""
+
+    def __init__(self, message: str, refused: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.refused = tuple(refused)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.refused)
 
 
 class UnknownIdError(NervError, KeyError):

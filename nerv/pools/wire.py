@@ -193,10 +193,10 @@ def packed_error(error: BaseException) -> bytes:
     except Exception as trouble:  # noqa: BLE001  (the user's __str__ may do anything)
         text = f"{described(error)} (its traceback can't be shown: {type(trouble).__name__})"
     text = f"in worker process {os.getpid()}:\n{text.rstrip()}"
-    return pickle.dumps((_travelling(error), described(error), text), PROTOCOL)
+    return pickle.dumps((travelling(error), described(error), text), PROTOCOL)
 
 
-def _travelling(error: BaseException) -> bytes | None:
+def travelling(error: BaseException) -> bytes | None:
     """The exception in the first form that comes back whole: as it pickles itself, or in pieces; None: in no form."""
     for pack in (packed, _in_pieces):
         try:

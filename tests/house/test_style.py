@@ -29,6 +29,7 @@ LAYERS = (
     "context",
     "references",
     "functions",
+    "caching",
     "tasks",
     "graph",
     "drawing",
@@ -43,6 +44,7 @@ LAYERS = (
     "calls",
     "turns",
     "pools",
+    "journal",
     "loans",
     "live",
     "bus",
@@ -83,7 +85,7 @@ UPWARD = {
 }
 
 # library -> the only layer that imports it.
-OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "container"}
+OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "container", "joblib": "caching"}
 
 # The decisions are pure: these layers know no thread, clock, file or loop.
 PURE = ("scheduler", "plan", "policies", "limits", "events")
