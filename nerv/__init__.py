@@ -17,7 +17,7 @@ _HOME = {
     "MISSING": "references", "Workflow": "workflows", "task": "decorators", "Task": "decorators",
     "workflow": "decorators",
     # what if it fails
-    "RetryPolicy": "policies", "RateLimit": "policies", "CircuitBreaker": "policies",
+    "RetryPolicy": "policies", "RateLimit": "policies", "CircuitBreaker": "policies", "Cache": "caching.policy",
     # plan
     "QuantumPartitioner": "partitioner", "ExecutionPlan": "plan",
     # run
@@ -31,7 +31,7 @@ _HOME = {
     "WorkflowFailedError": "errors", "WorkflowCancelledError": "errors", "TaskCancelledError": "errors",
     "TaskTimeoutError": "errors", "WorkerCrashedError": "errors", "CircuitOpenError": "errors",
     "LoopLimitError": "errors", "TerminalError": "errors", "FatalError": "errors", "ResultUnavailableError": "errors",
-    "UnknownIdError": "errors", "ConfigError": "errors",
+    "CacheKeyError": "errors", "UnknownIdError": "errors", "ConfigError": "errors",
 }  # fmt: skip
 
 __all__ = [*_HOME]  # noqa: PLE0604  its keys are the names
@@ -39,10 +39,12 @@ __all__ = [*_HOME]  # noqa: PLE0604  its keys are the names
 if TYPE_CHECKING:
     from nerv.bus import EventBus as EventBus
     from nerv.bus import Subscription as Subscription
+    from nerv.caching.policy import Cache as Cache
     from nerv.context import TaskContext as TaskContext
     from nerv.decorators import Task as Task
     from nerv.decorators import task as task
     from nerv.decorators import workflow as workflow
+    from nerv.errors import CacheKeyError as CacheKeyError
     from nerv.errors import CircuitOpenError as CircuitOpenError
     from nerv.errors import ConfigError as ConfigError
     from nerv.errors import CycleError as CycleError

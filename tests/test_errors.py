@@ -8,6 +8,7 @@ import pytest
 
 import nerv
 from nerv import (
+    CacheKeyError,
     CircuitOpenError,
     ConfigError,
     CycleError,
@@ -65,6 +66,8 @@ class TwoArgumentsError(Exception):
         (WorkerCrashedError, NervError),
         (CircuitOpenError, NervError),
         (LoopLimitError, NervError),
+        (CacheKeyError, NervError),
+        (CacheKeyError, TypeError),
         (TerminalError, NervError),
         (FatalError, NervError),
         (ResultUnavailableError, NervError),
@@ -94,6 +97,7 @@ def test_errors_can_be_caught_by_what_they_are(error, also):
         WorkerCrashedError("text"),
         CircuitOpenError("text"),
         LoopLimitError("text"),
+        CacheKeyError("text"),
         TerminalError("text"),
         FatalError("text"),
         ResultUnavailableError("text"),
