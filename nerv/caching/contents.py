@@ -11,6 +11,7 @@ joblib is imported when the first digest is made.
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
 from collections.abc import Callable, Collection
 from types import CodeType, FunctionType, MethodType
@@ -32,7 +33,11 @@ def digest(value: Any) -> str:
     Raises:
         Exception: whatever pickling the value raises, if it can't be hashed.
     """
-    return str(_hasher()(ALGORITHM).hash(value))
+    try:
+        return str(_hasher(with_numpy=sys.modules.get("numpy") is not None)(ALGORITHM).hash(value))
+    except pickle.PicklingError as error:
+        error.args = error.args[:1]  # joblib adds the whole value's repr
+        raise
 
 
 def function_digest(fn: Callable[..., Any]) -> str:
@@ -95,12 +100,14 @@ def _has_order(members: Collection[Any]) -> bool:
 
 
 @functools.cache
-def _hasher() -> Any:
-    """The class that hashes: joblib's, in its form for NumPy if NumPy is installed (joblib has imported it then)."""
+def _hasher(*, with_numpy: bool) -> Any:
+    """The class that hashes: joblib's; in its form for NumPy once that is loaded, as a value can hold arrays only then.
+
+    Of values without arrays both make the same digests.
+    """
     from joblib import hashing
 
-    base = hashing.NumpyHasher if "numpy" in sys.modules else hashing.Hasher
-    return type("Contents", (_StandIns, base), {})
+    return type("Contents", (_StandIns, hashing.NumpyHasher if with_numpy else hashing.Hasher), {})
 
 
 class _StandIns:
@@ -123,6 +130,8 @@ class _StandIns:
             return self._function(obj)
         if kind is MethodType:
             return "method", obj.__func__, obj.__self__
+        if kind is _LRU:
+            return "cached", obj.__wrapped__
         if getattr(kind, "is_nerv_task", False):
             return self._stand_in(obj.fn)
         if kind is set or kind is frozenset:
