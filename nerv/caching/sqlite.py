@@ -15,6 +15,7 @@ import pickle
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -74,13 +75,13 @@ class SqliteStore:
         self._told: set[str] = set()
         self._closed = False
         try:
-            self._writer = self._connect()
-            self._prepare()
-            self._reader = self._connect()
+            with ExitStack() as opened:
+                self._writer = opened.enter_context(closing(self._connect()))
+                self._prepare()
+                self._reader = opened.enter_context(closing(self._connect()))
+                opened.pop_all()
         except sqlite3.Error as error:
-            raise ConfigError(
-                f"cache: {path!r} can't be opened as a cache file: {error}; choose another path"
-            ) from error
+            raise ConfigError(f"cache: {path!r} can't be opened as a cache file: {error}; choose another") from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._file, timeout=BUSY, isolation_level=None, check_same_thread=False)
