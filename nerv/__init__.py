@@ -26,12 +26,17 @@ _HOME = {
     # watch
     "EventBus": "bus", "Subscription": "bus", "Event": "events", "EventType": "events", "ANY": "events",
     "StateProjector": "projector", "Delta": "projector",
+    # keep
+    "Journal": "journal.base", "SqliteJournal": "journal.sqlite", "MemoryJournal": "journal.memory",
+    "ExecutionRecord": "journal.base", "Delivery": "journal.deliveries", "DeliveryState": "journal.deliveries",
+    "DispatchHook": "journal.deliveries",
     # errors
     "NervError": "errors", "WorkflowDefinitionError": "errors", "CycleError": "errors", "Problem": "errors",
     "WorkflowFailedError": "errors", "WorkflowCancelledError": "errors", "TaskCancelledError": "errors",
     "TaskTimeoutError": "errors", "WorkerCrashedError": "errors", "CircuitOpenError": "errors",
     "LoopLimitError": "errors", "TerminalError": "errors", "FatalError": "errors", "ResultUnavailableError": "errors",
     "CacheKeyError": "errors", "UnknownIdError": "errors", "ConfigError": "errors",
+    "SerializationError": "errors", "StoredError": "errors", "JournalError": "errors", "WorkflowChangedError": "errors",
 }  # fmt: skip
 
 __all__ = [*_HOME]  # noqa: PLE0604  its keys are the names
@@ -49,22 +54,33 @@ if TYPE_CHECKING:
     from nerv.errors import ConfigError as ConfigError
     from nerv.errors import CycleError as CycleError
     from nerv.errors import FatalError as FatalError
+    from nerv.errors import JournalError as JournalError
     from nerv.errors import LoopLimitError as LoopLimitError
     from nerv.errors import NervError as NervError
     from nerv.errors import Problem as Problem
     from nerv.errors import ResultUnavailableError as ResultUnavailableError
+    from nerv.errors import SerializationError as SerializationError
+    from nerv.errors import StoredError as StoredError
     from nerv.errors import TaskCancelledError as TaskCancelledError
     from nerv.errors import TaskTimeoutError as TaskTimeoutError
     from nerv.errors import TerminalError as TerminalError
     from nerv.errors import UnknownIdError as UnknownIdError
     from nerv.errors import WorkerCrashedError as WorkerCrashedError
     from nerv.errors import WorkflowCancelledError as WorkflowCancelledError
+    from nerv.errors import WorkflowChangedError as WorkflowChangedError
     from nerv.errors import WorkflowDefinitionError as WorkflowDefinitionError
     from nerv.errors import WorkflowFailedError as WorkflowFailedError
     from nerv.events import ANY as ANY
     from nerv.events import Event as Event
     from nerv.events import EventType as EventType
     from nerv.execution import Execution as Execution
+    from nerv.journal.base import ExecutionRecord as ExecutionRecord
+    from nerv.journal.base import Journal as Journal
+    from nerv.journal.deliveries import Delivery as Delivery
+    from nerv.journal.deliveries import DeliveryState as DeliveryState
+    from nerv.journal.deliveries import DispatchHook as DispatchHook
+    from nerv.journal.memory import MemoryJournal as MemoryJournal
+    from nerv.journal.sqlite import SqliteJournal as SqliteJournal
     from nerv.manager import WorkflowManager as WorkflowManager
     from nerv.partitioner import QuantumPartitioner as QuantumPartitioner
     from nerv.plan import ExecutionPlan as ExecutionPlan

@@ -33,10 +33,12 @@ Recovery. `unfinished()` lists what was interrupted; `load(id, epoch=engine_epoc
 execution, in the engine's own form: `history.records` can become `EventLog.records` as they are (`at` is relative to
 the epoch given), `history.ids` its ids and `history.values` its values: a dict by task id that decodes a result when
 it is first asked for. Data of records are `Facts` that decode likewise. Going on is simply writing the next stretch,
-from `len(records) + 1`; its first record should be a WORKFLOW_RECOVERED. `history.claims` holds `(seq, numbers)`: how many
-records there were when these were claimed; a claimed number without a later TASK_STARTED and before the next
+from `len(records) + 1`; its first record should be a WORKFLOW_RECOVERED. `history.claims` holds `(seq, numbers)`: how
+many records there were when these were claimed; a claimed number without a later TASK_STARTED and before the next
 WORKFLOW_RECOVERED may have been running. For a fork, take `history.values.raw(task_id)` (encoded, unread) and write it
 as the new execution's value.
+
+An engine that closes but leaves the journal open says which executions it has let go of: `release()`.
 
 Orders are what somebody else wants of an execution that nobody owns (signal, cancel, pause, resume): recorded with
 `order(...)`, found in `history.orders`, gone when a batch lists them in `orders_done`, together with the records that
@@ -151,10 +153,11 @@ class History(Struct, frozen=True):
 class Finding(Struct, frozen=True):
     """What `check` found out about one execution: `damage` says what is wrong with what is stored of it, None: nothing.
 
-    `events` is how many whole records there are; `bytes` what they take in the file.
+    `events` is how many whole records there are; `bytes` what they take in the file. A finding whose `id` is None is
+    about the rest of the file; there is one only if something is wrong with it.
     """
 
-    id: str
+    id: str | None
     workflow_name: str
     status: WorkflowStatus | None
     events: int
@@ -191,6 +194,10 @@ class Journal(Protocol):
 
     def order(self, execution_id: str, kind: str, data: Mapping[str, Any]) -> int:
         """Keep an order for an execution; on disk when this returns. The result is its number."""
+        ...
+
+    def release(self, *execution_ids: str) -> None:
+        """The engine lets go of these unfinished executions (of all, if none is named): they read INTERRUPTED."""
         ...
 
     def facts(self, owner: str) -> dict[str, Any]:

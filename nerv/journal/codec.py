@@ -137,12 +137,12 @@ def encode(value: Any, task_id: str | None = None) -> Any:
         return value
     elif kind is list or kind is dict:
         try:
-            raw = _ENCODER.encode(value) if _is_plain(value, set(), 0) else b""
+            raw = ENCODER.encode(value) if _is_plain(value, set(), 0) else b""
         except (OverflowError, UnicodeEncodeError, RuntimeError):  # a big int, a lone surrogate; changed meanwhile
             raw = b""
         if raw:
             return _sized(Stored(raw), len(raw), task_id)
-    raw = _ENCODER.encode(_extension(value, task_id))
+    raw = ENCODER.encode(_extension(value, task_id))
     return _sized(Stored(raw), len(raw), task_id)
 
 
@@ -177,11 +177,11 @@ def encode_all(values: Mapping[str, Any], what: str) -> dict[str, Any]:
 def encode_facts(data: Mapping[str, Any]) -> dict[str, Any]:
     """An event's data encoded. What can't be stored is kept as a value that raises when read; the rest stays whole."""
     kept = {}
-    for key, value in data.items():
+    for key, value in dict.items(data) if isinstance(data, dict) else data.items():  # dict's own leave values stored
         try:
             kept[key] = encode(value)
         except SerializationError as error:
-            kept[key] = Stored(_ENCODER.encode(Ext(LOST, f"{_name(type(value))}\0{error}".encode(errors="replace"))))
+            kept[key] = Stored(ENCODER.encode(Ext(LOST, f"{_name(type(value))}\0{error}".encode(errors="replace"))))
     return kept
 
 
@@ -241,7 +241,7 @@ def _failure(error: BaseException) -> bytes:
     except Exception as trouble:  # noqa: BLE001  the user's __str__ may do anything
         trace = f"its traceback can't be shown: {type(trouble).__name__}"
     words = (_name(type(error)), described(error), trace.rstrip())
-    return _ENCODER.encode([*(word.encode(errors="replace").decode() for word in words), travelling(error)])
+    return ENCODER.encode([*(word.encode(errors="replace").decode() for word in words), travelling(error)])
 
 
 def _whose(task_id: str | None) -> str:
@@ -298,7 +298,7 @@ def _seen(code: int, body: memoryview) -> _Name:
 
 
 def _left(code: int, body: memoryview) -> Stored:
-    return Stored(_ENCODER.encode(Ext(code, bytes(body))))
+    return Stored(ENCODER.encode(Ext(code, bytes(body))))
 
 
 def _embedded(value: Any) -> Raw:
@@ -307,7 +307,7 @@ def _embedded(value: Any) -> Raw:
     raise TypeError(f"{type(value).__name__} wasn't encoded")
 
 
-_ENCODER: Final = Encoder(enc_hook=_embedded)
+ENCODER: Final = Encoder(enc_hook=_embedded)
 _FULL: Final = Decoder(ext_hook=_rebuilt)
 _LAZY: Final = Decoder(ext_hook=_left)
 _NAMES: Final = Decoder(ext_hook=_seen)

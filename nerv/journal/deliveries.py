@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from nerv.journal.codec import Stored
 
-class DeliveryState(Enum):
+
+class DeliveryState(StrEnum):
     """Where a delivery is: intended, handed to the receiving task, done by it, or not done."""
 
     PENDING = "PENDING"
@@ -20,8 +22,8 @@ class DeliveryState(Enum):
 class Delivery(Struct, frozen=True):
     """One value on its way over one wire, from the task `from_id` to the task `to_id` of a lane.
 
-    `payload` is encoded: a plain scalar, or a `Stored` whose `get()` decodes it. `error` is the text of what went
-    wrong. Times are epoch seconds.
+    `stored` is the value as it is kept, `payload` the value itself. `error` is the text of what went wrong. Times are
+    epoch seconds.
     """
 
     id: int
@@ -29,11 +31,20 @@ class Delivery(Struct, frozen=True):
     from_id: str
     to_id: str
     payload_type: str
-    payload: Any
+    stored: Stored
     state: DeliveryState
     created_at: float
     changed_at: float
     error: str | None = None
+
+    @property
+    def payload(self) -> Any:
+        """What goes over the wire; decoded each time it is asked for.
+
+        Raises:
+            SerializationError: it can't be rebuilt here.
+        """
+        return self.stored.get()
 
 
 @runtime_checkable

@@ -1,0 +1,158 @@
+"""`Database`: a journal's connections to SQLite, one to write and one to read, and SQLite's errors in plain words.
+
+The second lock in nerv, and the third: each connection has one, held for the statements of one transaction or one
+query. Readers have a connection of their own, so a long query never holds up a commit; a database in memory has only
+one, for both.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
+
+from nerv.errors import JournalError
+
+Statement: TypeAlias = tuple[str, Sequence[Sequence[Any]]]
+"""SQL, and the rows of arguments that it is carried out with."""
+
+PATIENCE: Final = 10.0
+"""Seconds to wait for somebody else's lock on the database: readers hold theirs for microseconds."""
+
+_REMEDIES: Final = {
+    "SQLITE_FULL": "the disk is full: make room; what was committed before is safe",
+    "SQLITE_READONLY": "the file or its folder can't be written: check the permissions",
+    "SQLITE_CANTOPEN": "it can't be opened: check the permissions of the file and of its folder",
+    "SQLITE_PERM": "it can't be opened: check the permissions of the file and of its folder",
+    "SQLITE_BUSY": "another program keeps it locked: end that program (only nerv may write to it)",
+    "SQLITE_CORRUPT": "it is damaged: `nerv journal check` says what of it is whole; else go back to a copy",
+    "SQLITE_NOTADB": "it is damaged, or no journal: `nerv journal check` says more; else go back to a copy",
+    "SQLITE_IOERR": "the disk or file system reported an error: check both, then `nerv journal check`",
+}
+_ELSE: Final = "`nerv journal check` says whether it is whole"
+
+
+class Database:
+    """SQLite behind two locks.
+
+    Args:
+        path: the file, which exists, from the root; None: in memory.
+        read_only: only read; nobody is waited for and nobody has to wait.
+    """
+
+    def __init__(self, path: str | None, *, read_only: bool = False) -> None:
+        self.name = "the journal in memory" if path is None else f"journal {path}"
+        self._owner = os.getpid()
+        self._is_synced = True
+        self._lock = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        with self._explained("be opened"):
+            if path is None:
+                self._reader = self._writer = _connected(":memory:", uri=False)
+                self._read_lock = self._lock
+                return
+            where = f"file:{quote(path)}"
+            if not read_only:
+                self._writer = _connected(f"{where}?mode=rw")
+                self._writer.execute("PRAGMA synchronous = FULL")
+                self._writer.execute(f"PRAGMA journal_size_limit = {1 << 24}")
+            self._reader = _connected(f"{where}?mode=ro")
+            self._read_lock = threading.RLock()
+
+    def commit(self, statements: Sequence[Statement], *, sync: bool | None = True) -> None:
+        """Carry out statements in one transaction; a single one is a transaction by itself.
+
+        Args:
+            statements: what to do, in order.
+            sync: whether it must be on disk on return; None: as it was the last time.
+
+        Raises:
+            JournalError: it can't be done, and nothing of it was.
+        """
+        with self._lock, self._explained("be written"):
+            writer = self._own()
+            if sync is not None and sync is not self._is_synced:
+                writer.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
+                self._is_synced = sync
+            if len(statements) == 1 and len(statements[0][1]) == 1:
+                writer.execute(statements[0][0], statements[0][1][0])
+                return
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                for sql, rows in statements:
+                    if len(rows) == 1:
+                        writer.execute(sql, rows[0])
+                    else:
+                        writer.executemany(sql, rows)
+                writer.execute("COMMIT")
+            except BaseException:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query."""
+        with self._read_lock, self._explained("be read"):
+            return self._reader.execute(sql, arguments).fetchall()
+
+    def some(self, sql: str, arguments: Sequence[Any], size: int, column: int) -> list[Any]:
+        """The first rows of a query: as many as make `size` bytes in that column, at least one if there is one."""
+        found, total = [], 0
+        with self._read_lock, self._explained("be read"):
+            for row in self._reader.execute(sql, arguments):
+                found.append(row)
+                total += len(row[column]) + 64
+                if total >= size:
+                    break
+        return found
+
+    def close(self) -> None:
+        """Close both connections; what the log holds goes into the file. Closing again does nothing."""
+        with self._lock, self._read_lock, self._explained("be closed"):
+            if self._owner != os.getpid():
+                return  # a forked process must leave its parent's connections alone
+            self._reader.close()
+            if self._writer is not None:
+                self._writer.close()
+
+    def _own(self) -> sqlite3.Connection:
+        if self._writer is None:
+            raise JournalError(f"{self.name} was opened read_only: open it without, to write to it")
+        if self._owner != os.getpid():
+            raise JournalError(f"{self.name} belongs to process {self._owner}, which opened it; this is a fork of it")
+        return self._writer
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OverflowError, UnicodeError) as error:
+            raise JournalError(f"{self.name} can't {what}: {remedy(error)}") from error
+
+
+def remedy(error: Exception) -> str:
+    """What SQLite said and what to do about it."""
+    code = str(getattr(error, "sqlite_errorname", ""))
+    for known, advice in _REMEDIES.items():
+        if code.startswith(known):
+            return f"{advice} (SQLite: {error})"
+    if "closed database" in str(error):
+        return "it was closed"
+    return f"{_ELSE} (SQLite: {error})"
+
+
+def _connected(where: str, *, uri: bool = True) -> sqlite3.Connection:
+    connection = sqlite3.connect(where, uri=uri, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.text_factory = _text
+    return connection
+
+
+def _text(data: bytes) -> str:
+    """Text as it is; a damaged one is found out by its row's checksum, not here."""
+    return data.decode(errors="surrogateescape")

@@ -1,0 +1,19 @@
+"""`MemoryJournal`: a journal for tests, and for runs that need recovery within one process only."""
+
+from __future__ import annotations
+
+from nerv.journal.database import Database
+from nerv.journal.schema import TABLES
+from nerv.journal.tables import TableJournal
+
+
+class MemoryJournal(TableJournal):
+    """Keeps executions as long as it lives; it stores values as a file would, so that what works here works there."""
+
+    def __init__(self) -> None:
+        database = Database(None)
+        database.commit([(sql, [()]) for sql in TABLES.values()])
+        super().__init__(database, self.new_run())
+
+    def __repr__(self) -> str:
+        return "<MemoryJournal>"
