@@ -1,7 +1,7 @@
 """The `nerv` command.
 
 `main` is its door, and light: `nerv --version` imports nothing but this. The commands themselves are in
-nerv/cli/run.py and nerv/cli/plan.py, put together in nerv/cli/app.py.
+nerv/cli/run.py, plan.py and cache.py, put together in nerv/cli/app.py.
 """
 
 from __future__ import annotations
