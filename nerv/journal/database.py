@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -33,6 +32,7 @@ _REMEDIES: Final = {
     "SQLITE_NOTADB": "it is damaged, or no journal: `nerv journal check` says more; else go back to a copy",
     "SQLITE_IOERR": "the disk or file system reported an error: check both, then `nerv journal check`",
 }
+_ERRORS: Final = (sqlite3.Error, OverflowError, UnicodeError)
 _ELSE: Final = "`nerv journal check` says whether it is whole"
 
 
@@ -50,18 +50,22 @@ class Database:
         self._is_synced = True
         self._lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
-        with self._explained("be opened"):
-            if path is None:
-                self._reader = self._writer = _connected(":memory:", uri=False)
-                self._read_lock = self._lock
-                return
-            where = f"file:{quote(path)}"
+        if path is None:
+            self._reader = self._writer = _connected(":memory:", uri=False)
+            self._read_lock = self._lock
+            return
+        where = f"file:{quote(path)}"
+        try:
             if not read_only:
                 self._writer = _connected(f"{where}?mode=rw")
                 self._writer.execute("PRAGMA synchronous = FULL")
                 self._writer.execute(f"PRAGMA journal_size_limit = {1 << 24}")
             self._reader = _connected(f"{where}?mode=ro")
             self._read_lock = threading.RLock()
+        except _ERRORS as error:
+            if self._writer is not None:
+                self._writer.close()
+            raise self._explanation("be opened", error) from error
 
     def commit(self, statements: Sequence[Statement], *, sync: bool | None = True) -> None:
         """Carry out statements in one transaction; a single one is a transaction by itself.
@@ -73,51 +77,52 @@ class Database:
         Raises:
             JournalError: it can't be done, and nothing of it was.
         """
-        with self._lock, self._explained("be written"):
+        with self._lock:
             writer = self._own()
-            if sync is not None and sync is not self._is_synced:
-                writer.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
-                self._is_synced = sync
-            if len(statements) == 1 and len(statements[0][1]) == 1:
-                writer.execute(statements[0][0], statements[0][1][0])
-                return
-            writer.execute("BEGIN IMMEDIATE")
             try:
-                for sql, rows in statements:
-                    if len(rows) == 1:
-                        writer.execute(sql, rows[0])
-                    else:
-                        writer.executemany(sql, rows)
-                writer.execute("COMMIT")
-            except BaseException:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
-                raise
+                if sync is not None and sync is not self._is_synced:
+                    writer.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
+                    self._is_synced = sync
+                if len(statements) == 1 and len(statements[0][1]) == 1:
+                    writer.execute(statements[0][0], statements[0][1][0])
+                else:
+                    _transact(writer, statements)
+            except _ERRORS as error:
+                raise self._explanation("be written", error) from error
 
     def rows(self, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        with self._read_lock, self._explained("be read"):
-            return self._reader.execute(sql, arguments).fetchall()
+        with self._read_lock:
+            try:
+                return self._reader.execute(sql, arguments).fetchall()
+            except _ERRORS as error:
+                raise self._explanation("be read", error) from error
 
     def some(self, sql: str, arguments: Sequence[Any], size: int, column: int) -> list[Any]:
         """The first rows of a query: as many as make `size` bytes in that column, at least one if there is one."""
         found, total = [], 0
-        with self._read_lock, self._explained("be read"):
-            for row in self._reader.execute(sql, arguments):
-                found.append(row)
-                total += len(row[column]) + 64
-                if total >= size:
-                    break
+        with self._read_lock:
+            try:
+                for row in self._reader.execute(sql, arguments):
+                    found.append(row)
+                    total += len(row[column]) + 64
+                    if total >= size:
+                        break
+            except _ERRORS as error:
+                raise self._explanation("be read", error) from error
         return found
 
     def close(self) -> None:
         """Close both connections; what the log holds goes into the file. Closing again does nothing."""
-        with self._lock, self._read_lock, self._explained("be closed"):
+        with self._lock, self._read_lock:
             if self._owner != os.getpid():
                 return  # a forked process must leave its parent's connections alone
-            self._reader.close()
-            if self._writer is not None:
-                self._writer.close()
+            try:
+                self._reader.close()
+                if self._writer is not None:
+                    self._writer.close()
+            except _ERRORS as error:
+                raise self._explanation("be closed", error) from error
 
     def _own(self) -> sqlite3.Connection:
         if self._writer is None:
@@ -126,12 +131,23 @@ class Database:
             raise JournalError(f"{self.name} belongs to process {self._owner}, which opened it; this is a fork of it")
         return self._writer
 
-    @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OverflowError, UnicodeError) as error:
-            raise JournalError(f"{self.name} can't {what}: {remedy(error)}") from error
+    def _explanation(self, what: str, error: Exception) -> JournalError:
+        return JournalError(f"{self.name} can't {what}: {remedy(error)}")
+
+
+def _transact(writer: sqlite3.Connection, statements: Sequence[Statement]) -> None:
+    writer.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, rows in statements:
+            if len(rows) == 1:
+                writer.execute(sql, rows[0])
+            else:
+                writer.executemany(sql, rows)
+        writer.execute("COMMIT")
+    except BaseException:
+        if writer.in_transaction:
+            writer.execute("ROLLBACK")
+        raise
 
 
 def remedy(error: Exception) -> str:

@@ -116,16 +116,14 @@ def header_of(body: bytes) -> Header:
     return Header(known, name, workflow_id, fingerprint, facts(params), target, created_at, facts(extra))
 
 
-def bodies(stretch: Stretch) -> Iterator[tuple[int, bytes]]:
+def bodies(stretch: Stretch) -> list[tuple[int, bytes]]:
     """A stretch as `(number of records, body)`, several if it is very large."""
     records = [record if record[4] is None else (*record[:4], encode_facts(record[4])) for record in stretch.records]
     whole = (stretch.epoch, stretch.ids, records, stretch.values, stretch.claims)
     body = _RECORDS + ENCODER.encode(whole)
     if len(body) <= SPLIT or len(records) < 2:
-        yield len(records), body
-        return
-    for part in _halves(stretch):
-        yield from bodies(part)
+        return [(len(records), body)]
+    return [one for part in _halves(stretch) for one in bodies(part)]
 
 
 def _halves(stretch: Stretch) -> Iterator[Stretch]:

@@ -95,7 +95,8 @@ class Ledger:
         if new:
             statements.append((_INSERT_ENTRY, new))
         statements += self._updates([one.entry() for one in changed.values() if one.is_changed and not one.is_new])
-        statements += self._small(batch)
+        if batch.facts or batch.orders_done:
+            statements += self._small(batch)
         return statements, changed
 
     def remember(self, changed: dict[str, Going]) -> None:
@@ -107,7 +108,8 @@ class Ledger:
             else:
                 self.going.pop(known, None)
                 self.ended.append(one.number)
-            self._numbers = max(self._numbers or 0, one.number)
+            if self._numbers is not None and one.number > self._numbers:
+                self._numbers = one.number
 
     def releasing(self, execution_ids: Sequence[str]) -> tuple[list[Statement], list[str]]:
         """What it takes to let go of executions (of all, if none is named), and which of them are there."""
@@ -133,7 +135,8 @@ class Ledger:
         known = stretch.execution_id
         one = changed.get(known)
         if one is None:
-            one = copy(self.going[known]) if known in self.going else self._found(known)
+            going = self.going.get(known)
+            one = self._found(known) if going is None else copy(going)
             changed[known] = one
         if one.ended is not None:
             raise JournalError(f"{self._database.name}: execution {known!r} has ended, nothing can be added to it")

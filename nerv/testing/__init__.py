@@ -1,4 +1,5 @@
-"""For tests of workflows, yours and nerv's own: time that you move, and pools whose every order can be repeated.
+"""For tests of workflows, yours and nerv's own: time that you move, pools whose every order can be repeated, storage
+that fails.
 
     clock = FakeClock(auto=True)
     pools = SimulatedPools(seed=7, clock=clock, faults=Faults(7, failing=0.1))
@@ -12,6 +13,7 @@ looked at in a debugger. Another seed gives another order.
 """
 
 from nerv.testing.clock import FakeClock
+from nerv.testing.journals import FaultyJournal
 from nerv.testing.pools import Faults, InjectedError, SimulatedPool, SimulatedPools
 
-__all__ = ["FakeClock", "Faults", "InjectedError", "SimulatedPool", "SimulatedPools"]
+__all__ = ["FakeClock", "Faults", "FaultyJournal", "InjectedError", "SimulatedPool", "SimulatedPools"]
