@@ -1,0 +1,78 @@
+"""`get`: nerv as a scheduler for Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from dask import config
+from dask.callbacks import local_callbacks
+from dask.core import flatten
+from dask.local import nested_get
+from dask.system import CPU_COUNT
+
+from nerv.interop.dask import attended, quick
+from nerv.interop.dask.nodes import Culled, as_nodes
+
+
+def get(
+    dsk: Mapping[Any, Any],
+    keys: Any,
+    cache: MutableMapping[Any, Any] | None = None,
+    num_workers: int | None = None,
+    pool: Any = None,
+    *,
+    callbacks: Any = None,
+    rerun_exceptions_locally: bool | None = None,
+    **_: Any,
+) -> Any:
+    """Work out keys of a Dask graph on nerv's threads: `dask.config.set(scheduler=nerv.interop.dask.get)`.
+
+    As `dask.threaded.get`: what the keys don't need isn't run, tasks see the caller's context variables, and a get
+    inside a task is fine. Options that are None are looked up in Dask's configuration, under the same names.
+
+    Args:
+        dsk: the graph, a mapping of keys to tasks; or whatever has a `__dask_graph__`.
+        keys: a key, or a list of keys and lists.
+        cache: results that are known already, by key; it is kept up to date.
+        num_workers: threads; default: `dask.system.CPU_COUNT`. With 1 tasks run in the caller's own, as with Dask's
+            synchronous scheduler, for debuggers and profilers.
+        pool: a `concurrent.futures.Executor` or a `multiprocessing.pool.Pool` to run the tasks, in place of threads of
+            its own.
+        callbacks: Dask's callbacks, as tuples of five functions; default: those that are active.
+        rerun_exceptions_locally: run a task that failed again in this thread, for a debugger to see.
+        **_: what else `compute` was given; it is for other schedulers.
+
+    Returns:
+        The result of the key; for a list, a tuple.
+
+    Raises:
+        KeyError: no such key.
+        ValueError, RuntimeError: a task needs what isn't in the graph, or itself.
+        BaseException: the first error of a task, as the task raised it. What runs at that moment isn't waited for.
+        KeyboardInterrupt: Ctrl-C; likewise.
+    """
+    wanted = set(flatten(keys)) if isinstance(keys, list) else {keys}
+    pool = config.get("pool", None) if pool is None else pool
+    cache = config.get("cache", None) if cache is None else cache
+    workers = num_workers or config.get("num_workers", None) or CPU_COUNT
+    if rerun_exceptions_locally is None:
+        rerun_exceptions_locally = config.get("rerun_exceptions_locally", False)
+    with local_callbacks(callbacks) as active:
+        if not active and pool is None and cache is None and not rerun_exceptions_locally:
+            return nested_get(keys, quick.run(Culled(as_nodes(dsk), wanted), wanted, workers))
+        run = attended.Attended(
+            as_nodes(dsk, () if cache is None else cache),
+            wanted,
+            cache={} if cache is None else cache,
+            callbacks=tuple(active),
+            again=bool(rerun_exceptions_locally),
+        )
+        if pool is not None:
+            return nested_get(keys, run.run(*attended.as_executor(pool)))
+        threads = ThreadPoolExecutor(workers, thread_name_prefix="nerv-dask")
+        try:
+            return nested_get(keys, run.run(threads, workers))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
