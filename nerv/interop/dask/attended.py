@@ -72,16 +72,14 @@ class Attended:
         failed = True
         try:
             for callback in self.callbacks:
-                if callback[_START] is not None:
-                    callback[_START](self.nodes)
+                _tell(callback[_START], self.nodes)
                 begun.append(callback)
             culled = self._begin()
             self._work(culled, executor, limit)
             failed = False
         finally:
             for callback in begun:
-                if callback[_FINISH] is not None:
-                    callback[_FINISH](self.nodes, self.state, failed)
+                _tell(callback[_FINISH], self.nodes, self.state, failed)
         return self.cache
 
     def _begin(self) -> Culled:
@@ -97,9 +95,7 @@ class Attended:
 
     def _tell(self, what: int, *words: Any) -> None:
         for callback in self.callbacks:
-            function = callback[what]
-            if function is not None:
-                function(*words)
+            _tell(callback[what], *words)
 
     def _work(self, culled: Culled, executor: Executor, limit: int) -> None:
         desk = Desk(limit)
@@ -161,6 +157,11 @@ class Attended:
 
 
 _START, _START_STATE, _PRETASK, _POSTTASK, _FINISH = range(5)
+
+
+def _tell(function: Callable[..., Any] | None, *words: Any) -> None:
+    if function is not None:
+        function(*words)
 
 
 def attempt(node: GraphNode, data: dict[Any, Any]) -> tuple[Any, BaseException | None, int]:
