@@ -63,34 +63,34 @@ def test_two_policies_that_say_different_things_differ():
 
 COUNTS = [0, -1, 1.0, nan, "3", None, True]
 SECONDS = [0, -1.0, nan, inf, -inf, 10**400, "3", None, True, 1j]
+CLASSES = [None, 3, "OSError", [OSError, "x"], [OSError()], int]
 WRONG = {
-    (RetryPolicy, "maximum_attempts"): COUNTS,
-    (RetryPolicy, "initial_interval"): SECONDS,
-    (RetryPolicy, "backoff_coefficient"): [*SECONDS, 0.99],
-    (RetryPolicy, "maximum_interval"): SECONDS,
-    (RetryPolicy, "jitter"): [-0.01, 1.01, nan, inf, "3", None, False],
-    (RetryPolicy, "retry_on"): [None, 3, "OSError", [OSError, "x"], [OSError()], KeyboardInterrupt, int],
-    (RetryPolicy, "do_not_retry"): [None, 3, "OSError", [OSError, 3], BaseException, is_busy],
-    (RateLimit, "count"): COUNTS,
-    (RateLimit, "period"): SECONDS,
-    (RateLimit, "name"): ["", 3, b"api"],
-    (CircuitBreaker, "failure_threshold"): COUNTS,
-    (CircuitBreaker, "recovery_time"): SECONDS,
-    (CircuitBreaker, "half_open_calls"): COUNTS,
-    (CircuitBreaker, "name"): ["", 3, b"api"],
+    (RetryPolicy, "maximum_attempts", "a whole number from 1"): COUNTS,
+    (RetryPolicy, "initial_interval", "seconds above 0"): SECONDS,
+    (RetryPolicy, "backoff_coefficient", "a number from 1"): [*SECONDS, 0.99],
+    (RetryPolicy, "maximum_interval", "seconds above 0"): SECONDS,
+    (RetryPolicy, "jitter", "a fraction from 0 to 1"): [-0.01, 1.01, nan, inf, "3", None, False],
+    (RetryPolicy, "retry_on", "subclasses of Exception or a predicate"): [*CLASSES, KeyboardInterrupt],
+    (RetryPolicy, "do_not_retry", "subclasses of Exception"): [*CLASSES, BaseException, is_busy],
+    (RateLimit, "count", "a whole number from 1"): COUNTS,
+    (RateLimit, "period", "seconds above 0"): SECONDS,
+    (RateLimit, "name", "a name that isn't empty, or None"): ["", 3, b"api"],
+    (CircuitBreaker, "failure_threshold", "a whole number from 1"): COUNTS,
+    (CircuitBreaker, "recovery_time", "seconds above 0"): SECONDS,
+    (CircuitBreaker, "half_open_calls", "a whole number from 1"): COUNTS,
+    (CircuitBreaker, "name", "a name that isn't empty, or None"): ["", 3, b"api"],
 }
 NEEDED = {RetryPolicy: {}, CircuitBreaker: {}, RateLimit: {"count": 1, "period": 1.0}}
 
 
 @pytest.mark.parametrize(
-    ("kind", "field", "value"), [(*place, value) for place, values in WRONG.items() for value in values]
+    ("kind", "field", "wanted", "value"), [(*place, value) for place, values in WRONG.items() for value in values]
 )
-def test_a_value_that_cannot_be_right_is_refused_by_its_name(kind, field, value):
+def test_a_value_that_cannot_be_right_is_refused_by_its_name(kind, field, wanted, value):
     with pytest.raises(WorkflowDefinitionError) as caught:
         kind(**{**NEEDED[kind], field: value})
     (problem,) = caught.value.problems
-    assert problem.message.startswith(f"{kind.__name__}: {field} takes ")
-    assert problem.message.endswith(f", not {value!r}")
+    assert problem == (None, "policy", f"{kind.__name__}: {field} takes {wanted}, not {value!r}")
 
 
 def test_every_wrong_field_is_listed():
@@ -119,10 +119,17 @@ def test_of_understands_what_a_task_may_say():
     assert RetryPolicy.of(4) == RetryPolicy(maximum_attempts=4)
 
 
-@pytest.mark.parametrize("value", [0, -1, True, 2.0, "3", {"maximum_attempts": 3}, RateLimit(1, 1)])
+@pytest.mark.parametrize("value", [True, 2.0, "3", {"maximum_attempts": 3}, RateLimit(1, 1)])
 def test_of_refuses_anything_else(value):
-    with pytest.raises(WorkflowDefinitionError, match=r"retry_policy takes|maximum_attempts takes"):
+    with pytest.raises(WorkflowDefinitionError) as caught:
         RetryPolicy.of(value)
+    message = f"retry_policy takes a RetryPolicy, a number of attempts or None, not {value!r}"
+    assert caught.value.problems == ((None, "policy", message),)
+
+
+def test_no_attempts_are_no_policy():
+    with pytest.raises(WorkflowDefinitionError, match="maximum_attempts takes a whole number from 1, not 0"):
+        RetryPolicy.of(0)
 
 
 # ---- how long to wait ------------------------------------------------------------------------------------------------

@@ -262,6 +262,13 @@ def test_a_failed_trial_opens_the_circuit_again_for_the_whole_time():
     assert breaker.state is BreakerState.OPEN
 
 
+def test_after_it_has_closed_failures_are_counted_anew():
+    breaker = opened(Breaker(CircuitBreaker(2, 1.0)))
+    assert breaker.ended(breaker.take(1.0), True, 1.0) == "closed"
+    assert breaker.ended(breaker.take(1.0), False, 1.0) is None
+    assert breaker.ended(breaker.take(1.0), False, 1.0) == "opened"
+
+
 def test_a_trial_that_was_cancelled_leaves_its_place_to_another():
     breaker = opened(Breaker(CircuitBreaker(1, 1.0)))
     token = breaker.take(1.0)
@@ -286,7 +293,9 @@ def test_late_results_from_before_the_opening_count_for_nothing():
 def test_a_gate_may_be_given_another_name():
     assert Breaker(CircuitBreaker(), "task t").name == "task t"
     assert Breaker(CircuitBreaker(name="api")).name == "api"
-    assert Window(RateLimit(1, 1)).name == ""
+    assert Window(RateLimit(1, 1), "task t").name == "task t"
+    assert Window(RateLimit(1, 1, "api")).name == "api"
+    assert Window(RateLimit(1, 1)).name == Breaker(CircuitBreaker()).name == ""
 
 
 # ---- Stock -----------------------------------------------------------------------------------------------------------
@@ -346,3 +355,7 @@ def test_exact_is_what_is_written(amount):
     assume(amount > 0)
     assert float(exact(amount)) == amount
     assert exact(amount) == Fraction(repr(amount))
+
+
+def test_whole_numbers_are_exact_however_large():
+    assert exact(2**53 + 1) == 2**53 + 1
