@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from nerv.errors import Problem, WorkflowDefinitionError, near
 from nerv.functions import is_coroutine_function, wants_context
+from nerv.levels import LevelScheduler
+from nerv.lines import Lines
 from nerv.live import Live
 from nerv.pools.base import Pool
 from nerv.pools.inline import InlinePool
-from nerv.scheduler import LevelScheduler, Scheduler
+from nerv.scheduler import Scheduler
 from nerv.settings import Settings
 from nerv.tasks import TaskDef
+from nerv.terms import Policing
 from nerv.workflows import Workflow
 
 BUILT_IN: Final = ("thread", "process", "async", "inline")
@@ -28,10 +33,14 @@ class Admission:
         queue_of: for each task number the index of its pool in `pools`.
         wants_context: for each task number whether its function wants the context.
         inline: its own inline pool, if it needs one.
+        policing: what its tasks' policies come to.
+        fallback_queues: by task number, where its fallback runs, if that isn't its own pool.
     """
 
-    def __init__(self, workflow: Workflow, settings: Settings, pool: Callable[[str], Pool]) -> None:
+    def __init__(self, workflow: Workflow, settings: Settings, pool: Callable[[str], Pool], lines: Lines) -> None:
         self.workflow = workflow
+        self.policing = Policing(workflow, lines)
+        self.fallback_queues: dict[int, int] = {}
         self.pools: list[Pool] = []
         self.queue_of: list[int] = []
         self.wants_context: list[bool] = []
@@ -55,7 +64,26 @@ class Admission:
                 last = task
             self.queue_of.append(queue)
             self.wants_context.append(wants)
+        problems += self.policing.problems
+        if not problems:
+            tasks = list(self.workflow.tasks.values())
+            for number in self.policing.terms:
+                self._assign_errands(number, tasks[number], problems)
         return problems
+
+    def _assign_errands(self, number: int, task: TaskDef, problems: list[Problem]) -> None:
+        """Where a task's fallback and its compensation run."""
+        queue = self.queue_of[number]
+        if task.compensate is not None:
+            objection = self.pools[queue].objection(
+                msgspec.structs.replace(task, fn=task.compensate, args=(), kwargs={})
+            )
+            if objection is not None:
+                problems.append(Problem(task.id, "pool", f"the compensation of task {task.id!r} {objection}"))
+        if callable(task.fallback):
+            kind = "async" if is_coroutine_function(task.fallback) else "thread"
+            if self.pools[queue].kind not in (kind, "inline" if kind == "thread" else kind):
+                self.fallback_queues[number] = self._queue_named(kind)
 
     def _queue(self, task: TaskDef, problems: list[Problem]) -> int:
         name = task.pool or self._default(task)
@@ -65,12 +93,15 @@ class Admission:
             message = f"task {task.id!r} names the pool {name!r}, which isn't there{hint}"
             problems.append(Problem(task.id, "unknown pool", message))
             return -1
+        queue = self._queue_named(name)
+        self._object(task, queue, problems)
+        return queue
+
+    def _queue_named(self, name: str) -> int:
         if name not in self._queues:
             self._queues[name] = len(self.pools)
             self.pools.append(self._made(name))
-        queue = self._queues[name]
-        self._object(task, queue, problems)
-        return queue
+        return self._queues[name]
 
     def _made(self, name: str) -> Pool:
         if name == "inline":
@@ -99,6 +130,7 @@ class Admission:
         live.pools = self.pools
         live.inline = self.inline
         live.wants_context = self.wants_context
+        live.fallback_queues = self.fallback_queues
         live.scheduler = kind(
             self.workflow.numbers,
             live.log.ids,
@@ -107,21 +139,25 @@ class Admission:
             len(self.pools),
             live.log.records,
             fail_fast=self._settings.failure_policy == "fail_fast",
+            waits=self.policing.waits(live.pools, live.log.epoch, live),
+            saga=self.policing.saga(),
         )
 
 
-def admitted(
+def admitted(  # noqa: PLR0917  one call, in the manager
     workflow: Workflow,
     params: Mapping[str, Any],
     targets: Sequence[str] | None,
     settings: Settings,
     pool: Callable[[str], Pool],
+    lines: Lines,
 ) -> Admission:
     """Check all that can be checked before anything runs.
 
     Raises:
         TypeError: not a Workflow.
-        WorkflowDefinitionError: missing or reserved params, unknown pools, functions or arguments a pool can't run.
+        WorkflowDefinitionError: missing or reserved params, unknown pools, functions or arguments a pool can't run,
+            resources that aren't there, a limit's name that stands for two settings.
         UnknownIdError: an unknown target.
     """
     if not isinstance(workflow, Workflow):
@@ -134,7 +170,7 @@ def admitted(
     if targets is not None:
         workflow = workflow.select(targets)
     problems = _param_problems(workflow, params)
-    admission = Admission(workflow, settings, pool)
+    admission = Admission(workflow, settings, pool, lines)
     problems += admission.assign()
     if problems:
         raise WorkflowDefinitionError(problems, f"workflow {workflow.name!r} can't start")

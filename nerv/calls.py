@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nerv.context import DependencyResults, LogEntry, Port, TaskContext
-from nerv.errors import ResultUnavailableError
+from nerv.errors import ResultUnavailableError, described
 from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ class Call:
         cancelled: whether it was told to stop.
         abandoned: whether the engine has given it up; what it still brings is ignored.
         claimed: whether it was handed out together with others and hasn't begun, as far as the engine knows.
+        deadline: when it has run for too long, on the engine's monotonic clock; None: never, or it hasn't begun.
+        retryable: whether its retry policy allows another attempt after `error`.
+        is_attempt: whether it is one; the others are errands (see nerv/errands.py).
+        obeys: whether it is told to stop when the execution stops.
+        queue: the queue that it was taken from, if that isn't the task's own; else -1.
         lent: how many waits inside it have lent its slot; the engine counts it as running while there is none.
     """
 
@@ -34,12 +39,38 @@ class Call:
     abandoned = False
     claimed = False
     lent = 0
+    deadline: float | None = None
+    retryable = False
+    is_attempt = True
+    obeys = True
+    queue = -1
 
     def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
         self.live = live
         self.number = number
         self.task = task
         self.attempt = attempt
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that it may run."""
+        return self.task.timeout
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether its function's first argument is the context."""
+        return self.live.wants_context[self.number]
+
+    def judge(self) -> None:
+        """Set `retryable`. Asked without the engine's lock: a predicate of the user's may decide."""
+        policy = self.task.retry_policy
+        assert self.error is not None
+        if policy is None:
+            return
+        try:
+            self.retryable = policy.allows(self.error)  # type: ignore[union-attr]  # the TaskDef made it a RetryPolicy
+        except Exception as trouble:  # noqa: BLE001  whatever the predicate raises, the task's own error counts
+            self.error.add_note(f"it wasn't retried: retry_on of task {self.task.id!r} raised {described(trouble)}")
 
     # ---- what runs it ---------------------------------------------------------------------------------------------
 
@@ -69,6 +100,7 @@ class Call:
             attempt=self.attempt,
             params=live.params,
             results=DependencyResults(self.task.needs, live.values),
+            deadline=self.deadline,
             port=port,
         )
 

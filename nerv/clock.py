@@ -11,10 +11,17 @@ FIRST_SLICE: Final = 0.05
 """Seconds of the first sleep of the main thread; see `patiently`."""
 
 
+class Alarm(Protocol):
+    """Something that is due."""
+
+    def cancel(self) -> None:
+        """It isn't due any more. Does nothing once it was done."""
+
+
 class Alarms(Protocol):
     """What calls functions when their moment has come. Each engine has one of its own, which its clock makes."""
 
-    def at(self, moment: float, act: Callable[[], object]) -> None:
+    def at(self, moment: float, act: Callable[[], object]) -> Alarm:
         """Call `act` at `moment` (seconds of the clock's monotonic time), or at once if that has passed."""
 
     def close(self) -> None:

@@ -49,10 +49,11 @@ class TaskContext(Mapping[str, Any]):
         attempt: number of this call, from 1.
         params: what the execution was given.
         results: task id -> result of the declared dependencies that are COMPLETED.
+        deadline: the moment at which this attempt has run for its `timeout`, on the monotonic clock; None: no limit.
     """
 
     __slots__ = (
-        "_port", "attempt", "execution_id", "params", "results", "task_id", "workflow_id", "workflow_name",
+        "_port", "attempt", "deadline", "execution_id", "params", "results", "task_id", "workflow_id", "workflow_name",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,7 @@ class TaskContext(Mapping[str, Any]):
         params: Mapping[str, Any],
         results: Mapping[str, Any],
         port: Port,
+        deadline: float | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.workflow_id = workflow_id
@@ -74,6 +76,7 @@ class TaskContext(Mapping[str, Any]):
         self.attempt = attempt
         self.params = params
         self.results = results
+        self.deadline = deadline
         self._port = port
 
     def __getitem__(self, name: str) -> Any:
@@ -92,6 +95,11 @@ class TaskContext(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<TaskContext of {self.task_id!r}, attempt {self.attempt}, in execution {self.execution_id!r}>"
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same text for all attempts of this task in this execution, after a crash too, and for nothing else."""
+        return f"{self.execution_id}/{self.task_id}"
 
     @property
     def cancelled(self) -> bool:

@@ -128,6 +128,7 @@ class WorkflowFactory(Generic[P]):
         self.body = body
         self.name: str = options.get("name") or str(getattr(body, "__name__", "workflow"))
         self.description: str = options.get("description") or (getattr(body, "__doc__", None) or "").strip()
+        self.timeout: float | None = options.get("timeout")
         functools.update_wrapper(self, body)
         if is_coroutine_function(body):
             raise TypeError(
@@ -149,9 +150,7 @@ class WorkflowFactory(Generic[P]):
         if not recording.tasks:
             problem = f"the body of workflow {self.name!r} calls no task; decorate what it calls with @task"
             raise WorkflowDefinitionError([Problem(None, "empty", problem)])
-        if result is None:
-            return Workflow(self.name, recording.tasks, self.description)
-        return Workflow(self.name, recording.tasks, self.description, result=result)
+        return Workflow(self.name, recording.tasks, self.description, self.timeout, result)
 
     def __repr__(self) -> str:
         return f"<@workflow {self.name}: call it to get a Workflow>"
@@ -160,15 +159,17 @@ class WorkflowFactory(Generic[P]):
 @overload
 def workflow(body: Callable[P, Any], /) -> WorkflowFactory[P]: ...
 @overload
-def workflow(*, name: str = ..., description: str = ...) -> Callable[[Callable[P, Any]], WorkflowFactory[P]]: ...
-def workflow(body: Callable[..., Any] | None = None, /, **options: str) -> Any:
+def workflow(
+    *, name: str = ..., description: str = ..., timeout: float = ...
+) -> Callable[[Callable[P, Any]], WorkflowFactory[P]]: ...
+def workflow(body: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a workflow factory: calling it records the tasks that its body calls, and returns a `Workflow`.
 
     What the body returns (an Output, or a list, tuple or dict of them) is the execution's `.result`.
     """
-    unknown = set(options) - {"name", "description"}
+    unknown = set(options) - {"name", "description", "timeout"}
     if unknown:
-        raise TypeError(f"@workflow takes name and description, not {', '.join(sorted(unknown))}")
+        raise TypeError(f"@workflow takes name, description and timeout, not {', '.join(sorted(unknown))}")
     if body is not None:
         return WorkflowFactory(body, options)
     return lambda function: WorkflowFactory(function, options)

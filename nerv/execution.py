@@ -89,6 +89,17 @@ class Execution:
             return MappingProxyType(dict(self._live.errors))
 
     @property
+    def undo_errors(self) -> Mapping[str, BaseException]:
+        """Task id -> exception, of compensations that failed."""
+        with self._live.engine.lock:
+            return MappingProxyType(dict(self._live.undo_errors))
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the execution itself, such as its timeout; None if nothing but its tasks did."""
+        return self._live.scheduler.fault
+
+    @property
     def result(self) -> Any:
         """What the `@workflow` body or `Workflow(result=)` says; else the single sink's result; else a mapping of all
         the sinks' results.
@@ -141,8 +152,10 @@ class Execution:
     def task(self, task_id: str) -> TaskResult[Any]:
         """What became of a task so far."""
         live = self._live
-        status_map = self.state["tasks"][live.log.ids[self._number(task_id)]]
-        return reports.task_result(task_id, status_map, live.values, live.errors)
+        number = self._number(task_id)
+        status_map = self.state["tasks"][live.log.ids[number]]
+        facts = reports.last_facts(live.log, number) if live.scheduler.waits is not None else {}
+        return reports.task_result(task_id, status_map, live.values, live.errors, facts)
 
     def _number(self, task_id: str) -> int:
         number = self.workflow.number_of(task_id)
@@ -214,6 +227,25 @@ class Execution:
     def resume(self) -> bool:
         """Go on after `pause`. False: it wasn't PAUSED."""
         return self._live.engine.resume(self._live)
+
+    def reprioritize(self, task_id: str, priority: int) -> bool:
+        """Change a task's priority from now on; a TASK_REPRIORITIZED event.
+
+        Returns:
+            False if the task has ended.
+
+        Raises:
+            UnknownIdError: no such task.
+            TypeError: the priority is no int.
+        """
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise TypeError(f"a priority is a TaskPriority or an int, not {priority!r}")
+        return self._live.engine.reprioritize(self._live, self._number(task_id), priority)
+
+    def waiting(self) -> list[reports.Waiting]:
+        """What it waits for now, other than running tasks: each WAITING task with its reason, and until when."""
+        with self._live.engine.lock:
+            return reports.waiting(self._live)
 
     # ---- looking --------------------------------------------------------------------------------------------------
 

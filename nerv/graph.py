@@ -135,6 +135,12 @@ def rank(priority: int, height: int, number: int) -> int:
     return (-priority << (NUMBER_BITS + HEIGHT_BITS)) + ((_TALLEST - min(height, _TALLEST)) << NUMBER_BITS) + number
 
 
+def with_priority(rank: int, priority: int) -> int:
+    """The same rank at another priority."""
+    shift = NUMBER_BITS + HEIGHT_BITS
+    return (-priority << shift) + (rank & ((1 << shift) - 1))
+
+
 def priority_of(rank: int) -> int:
     """The priority that a rank was made with."""
     return -(rank >> (NUMBER_BITS + HEIGHT_BITS))

@@ -6,9 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from nerv.calls import Call
+from nerv.clock import Alarm
 from nerv.context import LogEntry
 from nerv.eventlog import EventLog
 from nerv.pools.base import Pool
@@ -36,13 +38,19 @@ class Live:
         on_end: called once it has ended, without the lock.
         on_change: called after new events, without the lock; only while somebody follows.
         wants_context: for each task whether its function wants the context.
+        setbacks: task number -> the error of its last attempt, while its fallback is on the way.
+        undo_errors: task id -> exception, of compensations that failed.
+        fallback_queues: by task number, of tasks whose fallbacks don't run in their own pool.
+        deadline: when the whole has run for too long, on the engine's clock.
+        alarm, alarm_at: what rings the engine for this execution, and when.
         inline: the pool of its inline tasks, if it has any.
     """
 
     __slots__ = (
-        "__weakref__", "active", "contextvars", "ended", "engine", "errors", "id", "inline", "lanes", "log", "logs",
-        "on_change", "on_end", "params", "pools", "scheduler", "services", "tasks", "values", "wants_context",
-        "workflow", "workflow_id",
+        "__weakref__", "active", "alarm", "alarm_at", "contextvars", "deadline", "ended", "engine", "errors",
+        "fallback_queues", "id", "inline", "lanes", "log", "logs", "on_change", "on_end", "params", "pools",
+        "scheduler", "services", "setbacks", "tasks", "undo_errors", "values", "wants_context", "workflow",
+        "workflow_id",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +86,16 @@ class Live:
         self.pools: list[Pool] = []
         self.lanes: list[Lane] = []
         self.inline: Any = None
+        self.setbacks: dict[int, BaseException] = {}
+        self.undo_errors: dict[str, BaseException] = {}
+        self.fallback_queues: dict[int, int] = {}
+        self.deadline = inf
+        self.alarm: Alarm | None = None
+        self.alarm_at = inf
+
+    def fallback_queue(self, number: int) -> int:
+        """The queue from which a task's fallback is taken: a worker process may not know the function."""
+        return self.fallback_queues.get(number, self.scheduler.queue_of[number])
 
     def report(self, call: Call, done: float, total: float | None, message: str) -> None:
         """A running call tells how far it is."""

@@ -10,17 +10,18 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from nerv.admission import admitted
+from nerv.admission import BUILT_IN, admitted
 from nerv.bus import EventBus
 from nerv.bus.threads import HandlerThread
 from nerv.clock import Clock, SystemClock
 from nerv.decorators import outside_recording
 from nerv.drafts import Drafts
 from nerv.engine import Engine
-from nerv.errors import NervError, UnknownIdError, near
+from nerv.errors import ConfigError, NervError, UnknownIdError, near
 from nerv.events import ANY, TERMINAL, Event, EventType
 from nerv.execution import Execution
 from nerv.functions import is_coroutine_function
+from nerv.lines import Lines
 from nerv.live import Live
 from nerv.pools.base import Pool
 from nerv.pools.factory import PoolFactory
@@ -59,7 +60,8 @@ class WorkflowManager:
         self.clock: Clock = SystemClock() if clock is None else clock
         self._services = services
         self._pool_factory = pool_factory or PoolFactory()
-        self._engine = Engine(self.clock, self.event_bus, self.settings.grace)
+        self._lines = Lines(self.settings.resources)
+        self._engine = Engine(self.clock, self.event_bus, self.settings.grace, self._lines)
         self._pools: dict[str, Pool] = {}
         self._executions: dict[str, Execution] = {}
         self._finished: dict[str, None] = {}
@@ -120,7 +122,7 @@ class WorkflowManager:
     ) -> Execution:
         given = MappingProxyType(_params(params))
         _check(on_event, execution_id)
-        admission = admitted(workflow, given, targets, self.settings, self._pool)
+        admission = admitted(workflow, given, targets, self.settings, self._pool, self._lines)
         with self._lock:
             if self._closed:
                 raise NervError(_CLOSED)
@@ -204,6 +206,20 @@ class WorkflowManager:
         with self._lock:
             known = list(self._executions.values())
         return [execution for execution in known if status is None or execution.status is status]
+
+    def resize(self, pool: str, workers: int) -> None:
+        """Change how many calls may run at once in a pool, from now on; what runs goes on to its end. A POOL_RESIZED
+        event.
+
+        Raises:
+            ConfigError: no such pool, or not a number from 1.
+        """
+        known = (*BUILT_IN[:3], *self.settings.pools)
+        if pool not in known:
+            raise ConfigError(f"there is no pool {pool!r}{near(pool, known)}; there are {', '.join(known)}")
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ConfigError(f"a pool has a whole number of workers from 1, not {workers!r}")
+        self._engine.resize(self._pool(pool), workers)
 
     # ---- drafts -----------------------------------------------------------------------------------------------------
 

@@ -6,17 +6,55 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nerv.errors import described
 from nerv.eventlog import CODES, TASK_STARTED, EventLog
 from nerv.events import EventType
+from nerv.states import WAITING
 from nerv.statuses import TaskResult, TaskStatus
 
 if TYPE_CHECKING:
     from nerv.execution import Execution
+    from nerv.live import Live
 
 _ENDS = (EventType.TASK_COMPLETED, EventType.TASK_FAILED, EventType.TASK_CANCELLED)
+
+
+_TOLD = ("error", "cause", "reason", "result", "due", "done", "total", "message")
+"""What an event's data has that a TaskResult has in other places, or not at all; the rest is its metadata."""
+
+
+def last_facts(log: EventLog, number: int) -> Mapping[str, Any]:
+    """The data of the event that a task ended with."""
+    for code, task, _, _, data in reversed(log.records[:]):
+        if task == number and CODES[code] in _ENDS:
+            return data or {}
+    return {}
+
+
+class Waiting(NamedTuple):
+    """A task that waits, and what for: since when and until when, in epoch seconds (`deadline` None: nobody knows)."""
+
+    task_id: str
+    reason: str
+    since: float
+    deadline: float | None
+    prompt: str = ""
+
+
+def waiting(live: Live) -> list[Waiting]:
+    """The tasks that wait for something other than each other, in definition order. The engine's lock is held."""
+    waits, epoch = live.scheduler.waits, live.log.epoch
+    if waits is None:
+        return []
+    return [
+        Waiting(
+            live.log.ids[number], reason.what, epoch + reason.since, None if reason.due is None else epoch + reason.due
+        )
+        for number, reason in sorted(waits.reasons.items())
+        if live.scheduler.state[number] == WAITING
+    ]
 
 
 def why_no_result(task_id: str, status: TaskStatus, blamed: str | None) -> str:
@@ -29,20 +67,25 @@ def why_no_result(task_id: str, status: TaskStatus, blamed: str | None) -> str:
 
 
 def task_result(
-    task_id: str, state: Mapping[str, Any], values: Mapping[str, Any], errors: Mapping[str, BaseException]
+    task_id: str,
+    state: Mapping[str, Any],
+    values: Mapping[str, Any],
+    errors: Mapping[str, BaseException],
+    facts: Mapping[str, Any],
 ) -> TaskResult[Any]:
-    """A task's result record, from its state map and what the engine holds."""
+    """A task's result record, from its state map, what the engine holds, and what its last event says."""
     started, ended = state["started_at"], state["completed_at"]
     return TaskResult(
         task_id=task_id,
         status=state["status"],
         result=values.get(task_id),
-        error=errors.get(task_id),
+        error=errors.get(task_id, facts.get("error")),
         execution_time=ended - started if started is not None and ended is not None else 0.0,
         attempts=state["attempts"],
         started_at=started,
         completed_at=ended,
         skipped_because=state["skipped_because"],
+        metadata={key: value for key, value in facts.items() if key not in _TOLD},
     )
 
 
@@ -60,7 +103,9 @@ def execution_report(execution: Execution) -> dict[str, Any]:
         report["duration"] = state["completed_at"] - state["started_at"]
         report["task_results"] = {task: execution.task(task) for task in execution.workflow.tasks}
     failures = execution.failures
-    if failures:
+    if execution.error is not None:
+        report["error"] = execution.error
+    elif failures:
         report["error"] = next(iter(failures.values()))
     return report
 
@@ -77,6 +122,8 @@ def summary(execution: Execution, slowest: int = 5) -> str:
         f"  {len(tasks)} tasks: {listed or 'none'}",
     ]
     failures = execution.failures
+    if execution.error is not None:
+        lines.append(f"  ended by  {_one_line(described(execution.error))}")
     if failures:
         lines.append("  failed:")
         lines += [f"    {task}  {_one_line(described(error))}" for task, error in failures.items()]

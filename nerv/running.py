@@ -130,12 +130,18 @@ def checked(execution: Execution) -> Execution:
     failures = dict(execution.failures)
     kind = WorkflowCancelledError if execution.status is WorkflowStatus.CANCELLED else WorkflowFailedError
     texts = [f"task {task!r} failed with {described(error)}" for task, error in failures.items()]
+    if execution.error is not None:
+        texts.insert(0, described(execution.error))
+    texts += [
+        f"the compensation of task {task!r} failed with {described(error)}"
+        for task, error in execution.undo_errors.items()
+    ]
     outcome = "was cancelled" if kind is WorkflowCancelledError else "failed"
     first = f": {texts[0]}" if texts else ""
     error = kind(f"workflow {execution.workflow_name!r} {outcome}{first}", execution, failures)
     for text in texts[1:]:
         error.add_note(text)
-    raise error from next(iter(failures.values()), None)
+    raise error from execution.error or next(iter(failures.values()), None)
 
 
 def _view(execution: Execution) -> Any:

@@ -15,6 +15,9 @@ Its state, by task number:
 - `claimed`: tasks that were taken but haven't started (they wait inside a pool). They count as neither ready nor
   running, can be handed back, and a stop spares them until they are.
 - `blame`: for a skipped task, the number of the failed task it was skipped for.
+- `errands`: what a task is taken for, where that isn't an attempt: its FALLBACK, or its COMPENSATION.
+- `waits` and `saga`: what some tasks wait for besides, and what is to be undone (nerv/waits.py, nerv/sagas.py); None
+  where no task has such policies.
 - `undecided`: for each any_completed task, how many of its dependencies might still complete.
 
 How a failure spreads: what needs it is SKIPPED with it as the cause; an all_finished task takes it as one more that has
@@ -27,43 +30,51 @@ that a plain task doesn't need: what is special about a task is encoded in `miss
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from nerv import eventlog as log
-from nerv.errors import NervError
-from nerv.eventlog import Record
+from nerv.errors import TaskCancelledError
 from nerv.events import EventType
-from nerv.graph import NUMBER_MASK, Graph
-from nerv.statuses import MOVES, TaskStatus, WorkflowStatus
+from nerv.graph import NUMBER_MASK, with_priority
+from nerv.states import (
+    ALL_COMPLETED,
+    ALL_FINISHED,
+    ANY_COMPLETED,
+    CANCELLED,
+    CANCELLED_MOVES,
+    COMPENSATION,
+    COMPLETED,
+    COMPLETED_MOVES,
+    FAILED,
+    FAILED_MOVES,
+    FALLBACK,
+    PENDING,
+    RETRYING_MOVES,
+    RUNNING,
+    STARTED_MOVES,
+    STATUSES,
+    WAITING,
+    WAITING_MOVES,
+    TaskStates,
+)
+from nerv.statuses import WorkflowStatus
 
-STATUSES: Final = tuple(TaskStatus)
-_NUMBER: Final = {status: number for number, status in enumerate(STATUSES)}
-PENDING: Final = _NUMBER[TaskStatus.PENDING]
-RUNNING: Final = _NUMBER[TaskStatus.RUNNING]
-COMPLETED: Final = _NUMBER[TaskStatus.COMPLETED]
-FAILED: Final = _NUMBER[TaskStatus.FAILED]
-SKIPPED: Final = _NUMBER[TaskStatus.SKIPPED]
-CANCELLED: Final = _NUMBER[TaskStatus.CANCELLED]
-
-ALL_COMPLETED: Final = 0
-ALL_FINISHED: Final = 1
-ANY_COMPLETED: Final = 2
+__all__ = [
+    "ALL_COMPLETED",
+    "ALL_FINISHED",
+    "ANY_COMPLETED",
+    "COMPLETED",
+    "PENDING",
+    "STATUSES",
+    "Scheduler",
+]
 
 
-def _table(event: EventType) -> dict[int, int]:
-    return {_NUMBER[before]: _NUMBER[after] for before, after in MOVES[event].items()}
+_UNSTARTED: Final = (PENDING, WAITING)
 
 
-_STARTED: Final = _table(EventType.TASK_STARTED)
-_COMPLETED: Final = _table(EventType.TASK_COMPLETED)
-_FAILED: Final = _table(EventType.TASK_FAILED)
-_SKIPPED: Final = _table(EventType.TASK_SKIPPED)
-_CANCELLED: Final = _table(EventType.TASK_CANCELLED)
-
-
-class Scheduler:
+class Scheduler(TaskStates):
     """Decides what runs when in one execution.
 
     Args:
@@ -74,57 +85,22 @@ class Scheduler:
         queues: how many queues there are.
         records: the execution's log, to append to.
         fail_fast: whether the first failure stops everything that hasn't started.
+        waits, saga: see the module.
     """
-
-    def __init__(  # noqa: PLR0917  one call, in admission
-        self,
-        graph: Graph,
-        ids: Sequence[str],
-        rules: Sequence[int],
-        queue_of: Sequence[int],
-        queues: int,
-        records: list[Record],
-        *,
-        fail_fast: bool = True,
-    ) -> None:
-        self.graph = graph
-        self.ids = ids
-        self.rules = rules
-        self.queue_of = queue_of
-        self.records = records
-        self.fail_fast = fail_fast
-        self.status = WorkflowStatus.CREATED
-        self.state = bytearray(len(graph))
-        self.attempts = [0] * len(graph)
-        self.missing = graph.in_degrees.copy()
-        self.ready: list[list[int]] = [[] for _ in range(queues)]
-        self.claimed: set[int] = set()
-        self.blame: dict[int, int] = {}
-        self.undecided: dict[int, int] = {}
-        self.unfinished = len(graph)
-        self.counts = [0] * len(STATUSES)  # of final statuses only
-        self.stopping = False  # nothing new starts but all_finished tasks
-        self.cancelling = False
-        self.reason = ""
-        self._dependents = graph.dependents
-        self._ranks = graph.ranks
-        if ANY_COMPLETED in rules:
-            for number, rule in enumerate(rules):
-                if rule == ANY_COMPLETED and self.missing[number]:
-                    self.undecided[number] = self.missing[number]
-                    self.missing[number] = 1
 
     # ---- the life of the execution --------------------------------------------------------------------------------
 
     def start(self, now: float, data: dict[str, Any]) -> None:
         """Begin: tasks that need nothing are ready. An execution without tasks is complete at once."""
         self.status = WorkflowStatus.RUNNING
+        if self.waits is not None:
+            self.waits.scheduler = self
         self.records.append((log.WORKFLOW_STARTED, -1, now, 0, {**data, "task_count": self.unfinished}))
         for number, count in enumerate(self.missing):
             if not count:
-                self._release(number)
+                self.release(number)
         if self.cancelling:
-            self._stop(now)
+            self.stop(now)
         self._finish_if_done(now)
 
     def pause(self, now: float) -> bool:
@@ -133,6 +109,8 @@ class Scheduler:
             return False
         self.status = WorkflowStatus.PAUSED
         self.records.append((log.WORKFLOW_PAUSED, -1, now, 0, None))
+        if self.waits is not None:
+            self.waits.stir()
         return True
 
     def resume(self, now: float) -> bool:
@@ -141,6 +119,8 @@ class Scheduler:
             return False
         self.status = WorkflowStatus.RUNNING
         self.records.append((log.WORKFLOW_RESUMED, -1, now, 0, None))
+        if self.waits is not None:
+            self.waits.stir()
         return True
 
     def cancel(self, now: float, reason: str = "") -> bool:
@@ -154,25 +134,38 @@ class Scheduler:
         self.cancelling = True
         self.reason = reason
         if self.status is not WorkflowStatus.CREATED:
-            self._stop(now)
+            self.stop(now)
+        return True
+
+    def fail(self, now: float, fault: BaseException) -> bool:
+        """The execution itself has failed, not one of its tasks: start nothing but cleanup. False: it has ended."""
+        if self.status.is_final or self.status is WorkflowStatus.CREATED:
+            return False
+        self.resume(now)
+        self.fault = fault
+        self.stop(now)
         return True
 
     def halt(self, now: float) -> None:
-        """Cancel whatever hasn't ended, cleanup too; nothing may be running any more."""
+        """Cancel whatever hasn't ended, cleanup too, and undo nothing; nothing may be running any more."""
         self.claimed.clear()
         self.stopping = self.cancelling = True
         for number, state in enumerate(self.state):
-            if state == PENDING:
-                self._end(number, now, _CANCELLED, EventType.TASK_CANCELLED, {"reason": self.reason})
+            if state in (PENDING, RUNNING, WAITING):
+                self._end(number, now, CANCELLED_MOVES, EventType.TASK_CANCELLED, {"reason": self.reason})
         for ready in self.ready:  # last: the end of a level may have released tasks of the next
             ready.clear()
+        if self.saga is not None:
+            error = TaskCancelledError(self.reason or "the execution was halted")
+            for number in self.saga.give_up():
+                self.records.append((log.TASK_COMPENSATED, number, now, 0, {"error": error}))
         self._finish_if_done(now)
 
     def _finish(self, now: float) -> None:
         counts = self.counts
         if counts[COMPLETED] == len(self.state):
             self.status, code = WorkflowStatus.COMPLETED, log.WORKFLOW_COMPLETED
-        elif self.cancelling:
+        elif self.cancelling and self.fault is None:
             self.status, code = WorkflowStatus.CANCELLED, log.WORKFLOW_CANCELLED
         else:
             self.status, code = WorkflowStatus.FAILED, log.WORKFLOW_FAILED
@@ -185,23 +178,41 @@ class Scheduler:
         }
         if self.reason:
             data["reason"] = self.reason
+        if self.fault is not None:
+            data["error"] = self.fault
+        if self.waits is not None:
+            self.waits.close()
         self.records.append((code, -1, now, 0, data))
 
     # ---- work -----------------------------------------------------------------------------------------------------
 
     def take(self, queue: int, now: float) -> int:
-        """Start the best ready task of a queue, and return its number; -1 if there is none to start."""
+        """Start the best ready task of a queue, and return its number; -1 if there is none to start.
+
+        One that is in `errands` isn't started: it is taken for that errand.
+        """
         ready = self.ready[queue]
         if not ready or self.status is WorkflowStatus.PAUSED:
             return -1
         number = heappop(ready) & NUMBER_MASK
+        if self.waits is not None:
+            number = self.waits.admit(number, queue, now)
+            if number < 0 or number in self.errands:
+                return number
         try:
-            self.state[number] = _STARTED[self.state[number]]
+            self.state[number] = STARTED_MOVES[self.state[number]]
         except KeyError:
+            if number in self.errands:
+                return number
             raise self._illegal(number, EventType.TASK_STARTED) from None
         attempt = self.attempts[number] = self.attempts[number] + 1
         self.records.append((log.TASK_STARTED, number, now, attempt, None))
         return number
+
+    @property
+    def can_be_claimed(self) -> bool:
+        """Whether tasks may be handed out before they start. Limits count starts, so tasks that have some may not."""
+        return self.waits is None and not self.errands
 
     def claim(self, queue: int) -> int:
         """Take a queue's best ready task without starting it; -1: there is none. `started` or `unclaim` follows."""
@@ -215,7 +226,7 @@ class Scheduler:
     def started(self, number: int, now: float) -> int:
         """A claimed task's function was called; returns the attempt's number."""
         self.claimed.remove(number)
-        self._move(number, _STARTED, EventType.TASK_STARTED)
+        self._move(number, STARTED_MOVES, EventType.TASK_STARTED)
         attempt = self.attempts[number] = self.attempts[number] + 1
         self.records.append((log.TASK_STARTED, number, now, attempt, None))
         return attempt
@@ -227,36 +238,72 @@ class Scheduler:
             self._cancel_all([number], now)
             self._finish_if_done(now)
         else:
-            self._release(number)
+            self.release(number)
 
-    def completed(self, number: int, now: float) -> None:
-        """A running task's function returned."""
+    def completed(self, number: int, now: float, data: dict[str, Any] | None = None) -> None:
+        """A task's function returned, or something stands in for its result. `data` goes into the event's."""
+        if self.waits is not None:
+            self.waits.left(number, now, ok=True)
         try:
-            self.state[number] = _COMPLETED[self.state[number]]
+            self.state[number] = COMPLETED_MOVES[self.state[number]]
         except KeyError:
             raise self._illegal(number, EventType.TASK_COMPLETED) from None
-        self.records.append((log.TASK_COMPLETED, number, now, self.attempts[number], None))
+        self.records.append((log.TASK_COMPLETED, number, now, self.attempts[number], data))
         self.counts[COMPLETED] += 1
         missing = self.missing
         for dependent in self._dependents[number]:
             left = missing[dependent] = missing[dependent] - 1
             if not left and not self.state[dependent]:
-                self._release(dependent)
+                self.release(dependent)
         self.unfinished -= 1
-        if not self.unfinished:
-            self._finish(now)
+        if self.unfinished <= self._floor:
+            self._finish_if_done(now)
+
+    def gives_up(self, number: int) -> bool:
+        """Whether a task that fails now gets neither another attempt nor its fallback: everything but cleanup stops."""
+        return self.stopping and self.rules[number] != ALL_FINISHED
+
+    def retrying(self, number: int, now: float, error: object, due: float) -> None:
+        """A running task's function raised, and is called again at `due`."""
+        assert self.waits is not None
+        self.waits.left(number, now, ok=False)
+        self._move(number, RETRYING_MOVES, EventType.TASK_RETRYING)
+        when = self.waits.until(number, now, due, "retry")
+        self.records.append((log.TASK_RETRYING, number, now, self.attempts[number], {"error": error, **when}))
+
+    def woken(self, number: int) -> None:
+        """The moment that a task has waited for is here."""
+        if self.state[number] == WAITING or number in self.errands:
+            self.release(number)
+
+    def waiting(self, number: int, now: float, data: dict[str, Any]) -> None:
+        """A ready task has to wait for something first. Nothing is said if it was WAITING already."""
+        if self.state[number] != WAITING:
+            self._move(number, WAITING_MOVES, EventType.TASK_WAITING)
+            self.records.append((log.TASK_WAITING, number, now, self.attempts[number], data))
+
+    def fall_back(self, number: int, now: float, queue: int) -> None:
+        """An attempt failed, the last one: the task is ready to be taken for its fallback, from `queue`."""
+        if self.waits is not None:
+            self.waits.left(number, now, ok=False)
+        self.errands[number] = FALLBACK
+        heappush(self.ready[queue], self.ranks[number])
 
     def failed(self, number: int, now: float, error: object) -> None:
-        """A running task's function raised, for good. `error` goes into the event's data."""
-        self._end(number, now, _FAILED, EventType.TASK_FAILED, {"error": error})
+        """A task has failed for good. `error` goes into the event's data."""
+        if self.waits is not None:
+            self.waits.left(number, now, ok=False)
+        self._end(number, now, FAILED_MOVES, EventType.TASK_FAILED, {"error": error})
         self._spread([number], now)
         if self.fail_fast and not self.stopping:
-            self._stop(now)
+            self.stop(now)
         self._finish_if_done(now)
 
     def cancelled(self, number: int, now: float, error: object) -> None:
         """A running task stopped because it was told to, or was given up."""
-        self._end(number, now, _CANCELLED, EventType.TASK_CANCELLED, {"error": error, "reason": self.reason})
+        if self.waits is not None:
+            self.waits.left(number, now, ok=None)
+        self._end(number, now, CANCELLED_MOVES, EventType.TASK_CANCELLED, {"error": error, "reason": self.reason})
         self._spread([number], now)
         self._finish_if_done(now)
 
@@ -267,120 +314,68 @@ class Scheduler:
         self.records.append((log.TASK_PROGRESS, number, now, self.attempts[number], data))
         return True
 
-    # ---- how endings spread ---------------------------------------------------------------------------------------
+    def reprioritize(self, number: int, now: float, priority: int) -> bool:
+        """Change a task's priority. False: it has ended."""
+        if self.has_ended(number):
+            return False
+        before = self.ranks[number]
+        if self.ranks is self.graph.ranks:
+            self.ranks = list(self.ranks)
+        after = self.ranks[number] = with_priority(before, priority)  # type: ignore[index]  # the list made above
+        for ready in self.ready:
+            if before in ready:
+                ready[ready.index(before)] = after
+                heapify(ready)
+        self.records.append((log.TASK_REPRIORITIZED, number, now, self.attempts[number], {"priority": priority}))
+        return True
 
-    def _release(self, number: int) -> None:
-        heappush(self.ready[self.queue_of[number]], self._ranks[number])
+    # ---- undoing (nerv/sagas.py) ------------------------------------------------------------------------------------
 
-    def _spread(self, ended: list[int], now: float) -> None:
-        """Tell the dependents of tasks that ended without completing; what can't run any more ends, and so on."""
-        for number in ended:
-            for dependent in self._dependents[number]:
-                if self.state[dependent]:
-                    continue
-                rule = self.rules[dependent]
-                if rule == ALL_FINISHED:
-                    self.missing[dependent] -= 1
-                    if not self.missing[dependent]:
-                        self._release(dependent)
-                    continue
-                if rule == ANY_COMPLETED:
-                    self.undecided[dependent] -= 1
-                    if self.undecided[dependent]:
-                        continue
-                self._give_up(dependent, number, now)
-                ended.append(dependent)
+    @property
+    def is_failing(self) -> bool:
+        """Whether the execution can't end COMPLETED any more."""
+        counts = self.counts
+        return self.cancelling or self.fault is not None or bool(counts[FAILED] or counts[CANCELLED])
 
-    def _give_up(self, number: int, because: int, now: float) -> None:
-        """A task that can't run: SKIPPED for the failure behind it, or CANCELLED along with what it needs."""
-        if self.state[because] == CANCELLED:
-            self._end(number, now, _CANCELLED, EventType.TASK_CANCELLED, {"reason": self.reason})
-            return
-        culprit = self.blame[number] = self.blame.get(because, because)
-        self._end(number, now, _SKIPPED, EventType.TASK_SKIPPED, {"cause": self.ids[culprit]})
+    def undo(self, number: int) -> None:
+        """A completed task is ready to be taken for its compensation."""
+        self.errands[number] = COMPENSATION
+        heappush(self.ready[self.queue_of[number]], self.ranks[number])
 
-    def _stop(self, now: float) -> None:
+    def undo_again(self, number: int, now: float, due: float) -> None:
+        """A compensation failed, and is called again at `due`."""
+        assert self.waits is not None
+        self.waits.until(number, now, due, "compensation")
+
+    def undone(self, number: int, now: float, error: object) -> None:
+        """A compensation has ended; `error` None: well."""
+        assert self.saga is not None
+        del self.errands[number]
+        self.records.append((log.TASK_COMPENSATED, number, now, self.saga.tries, {"error": error}))
+        self.saga.undone(self)
+        self._finish_if_done(now)
+
+    # ---- how the execution ends --------------------------------------------------------------------------------------
+
+    def stop(self, now: float) -> None:
         """Nothing that hasn't started starts any more, all_finished tasks apart."""
         self.stopping = True
-        spared = self.claimed
-        rules = self.rules
+        claimed, errands, rules = self.claimed, self.errands, self.rules
         doomed = [
             number
             for number, state in enumerate(self.state)
-            if state == PENDING and rules[number] != ALL_FINISHED and number not in spared
+            if state in _UNSTARTED and rules[number] != ALL_FINISHED and number not in claimed
         ]
         for ready in self.ready:
-            ready[:] = [rank for rank in ready if rules[rank & NUMBER_MASK] == ALL_FINISHED]
+            ready[:] = [r for r in ready if rules[r & NUMBER_MASK] == ALL_FINISHED or r & NUMBER_MASK in errands]
             heapify(ready)
+        if self.waits is not None:
+            self.waits.drop(set(doomed))
         self._cancel_all(doomed, now)
         self._finish_if_done(now)
 
-    def _cancel_all(self, doomed: list[int], now: float) -> None:
-        for number in doomed:
-            self._end(number, now, _CANCELLED, EventType.TASK_CANCELLED, {"reason": self.reason})
-        self._spread(list(doomed), now)
-
-    def _end(self, number: int, now: float, table: dict[int, int], event: EventType, data: dict[str, Any]) -> None:
-        self._move(number, table, event)
-        self.counts[self.state[number]] += 1
-        self.unfinished -= 1
-        self.records.append((log.CODE_OF[event], number, now, self.attempts[number], data))
-
     def _finish_if_done(self, now: float) -> None:
+        if self.unfinished > self._floor or (self.saga is not None and self.saga.holds(self)):
+            return
         if not self.unfinished and not self.status.is_final:
             self._finish(now)
-
-    def _move(self, number: int, table: dict[int, int], event: EventType) -> None:
-        try:
-            self.state[number] = table[self.state[number]]
-        except KeyError:
-            raise self._illegal(number, event) from None
-
-    def _illegal(self, number: int, event: EventType) -> NervError:
-        status = STATUSES[self.state[number]].name
-        return NervError(f"{event} can't happen to task {self.ids[number]!r}, which is {status}: a bug in nerv")
-
-
-class LevelScheduler(Scheduler):
-    """`scheduling="levels"`: a task starts only after every task of the levels before its own has ended.
-
-    The barrier version, for comparison and for those who want it. `at` is the level that is running, `left` how many
-    tasks of each level haven't ended, `held` the ready tasks of later levels.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        levels = self.graph.levels()
-        self.at = 0
-        self.left = [len(level) for level in levels]
-        self.held: list[list[int]] = [[] for _ in levels]
-        self.level_of = [0] * len(self.state)
-        for depth, members in enumerate(levels):
-            for number in members:
-                self.level_of[number] = depth
-
-    def _release(self, number: int) -> None:
-        level = self.level_of[number]
-        if level > self.at:
-            self.held[level].append(number)
-        else:
-            super()._release(number)
-
-    def completed(self, number: int, now: float) -> None:
-        """A running task's function returned."""
-        super().completed(number, now)
-        self._leave(number)
-
-    def _end(self, number: int, now: float, table: dict[int, int], event: EventType, data: dict[str, Any]) -> None:
-        super()._end(number, now, table, event, data)
-        self._leave(number)
-
-    def _leave(self, number: int) -> None:
-        self.left[self.level_of[number]] -= 1
-        while self.at < len(self.left) and not self.left[self.at]:
-            self.at += 1
-            held = self.held[self.at] if self.at < len(self.held) else []
-            for waiting in held:
-                if self.state[waiting] == PENDING and not (self.stopping and self.rules[waiting] != ALL_FINISHED):
-                    super()._release(waiting)
-            held.clear()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import reprlib
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Final, Literal
 
 import msgspec
@@ -77,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_coroutines: coroutines that run at once.
         pools: further pools by name.
         default_pool: the pool of tasks that name none; None: coroutine functions in "async", others in "thread".
+        resources: name -> amount of it that running tasks can hold together.
         scheduling: "ready" starts a task as soon as its own dependencies allow; "levels" waits for whole levels.
         failure_policy: "fail_fast" starts nothing new after a task's final failure; "continue" runs what it can.
         history_limit: events in the bus's history.
@@ -89,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_coroutines: int = 1000
     pools: Mapping[str, PoolSettings] = {}
     default_pool: str | None = None
+    resources: Mapping[str, float] = {}
     scheduling: Literal["ready", "levels"] = "ready"
     failure_policy: Literal["fail_fast", "continue"] = "fail_fast"
     history_limit: int = 1000
@@ -182,6 +185,16 @@ def _seconds(value: object) -> bool:
     return 0 <= value <= LONGEST  # NaN isn't: it compares false
 
 
+def _amounts(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and name and _finite(amount) for name, amount in value.items()
+    )
+
+
+def _finite(amount: object) -> bool:
+    return isinstance(amount, (int, float)) and not isinstance(amount, bool) and 0 < amount < inf
+
+
 def _one_of(*names: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and value in names
 
@@ -201,6 +214,7 @@ _RULES: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "max_coroutines": ("a whole number from 1", _from_one),
     "pools": ("a mapping of names to pools", lambda value: isinstance(value, Mapping)),
     "default_pool": ("the name of a pool, or None", lambda value: value is None or isinstance(value, str)),
+    "resources": ('a mapping of names to amounts above 0, such as {"gpu": 2}', _amounts),
     "scheduling": (_listed(SCHEDULINGS), _one_of(*SCHEDULINGS)),
     "failure_policy": (_listed(FAILURE_POLICIES), _one_of(*FAILURE_POLICIES)),
     "history_limit": ("a whole number from 0", _from_zero),

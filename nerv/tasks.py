@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final, NoReturn
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
 from nerv.errors import Problem, WorkflowDefinitionError, near
 from nerv.functions import name_of
+from nerv.policies import CircuitBreaker, RateLimit, RetryPolicy, finite
 from nerv.references import Names, Output, Outputs, fill, given, scan
 from nerv.statuses import TaskPriority
 
@@ -33,6 +35,13 @@ class _Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     priority: int = TaskPriority.MEDIUM
     pool: str | None = None
     run_when: str = "all_completed"
+    timeout: float | None = None
+    retry_policy: RetryPolicy | int | None = None
+    resources: Mapping[str, float] | None = None
+    fallback: Any = UNSET
+    compensate: Callable[..., Any] | None = None
+    rate_limit: RateLimit | None = None
+    circuit_breaker: CircuitBreaker | None = None
     metadata: TaskMetadata | None = None
     # worked out from args and kwargs when the task is made, never given: what is referred to
     _outputs: tuple[str, ...] = ()
@@ -53,6 +62,14 @@ class TaskDef(_Fields, frozen=True, eq=False):
         pool: None (coroutine functions: "async", others: "thread"), "thread", "process", "async", "inline", or a pool
             of the `pools` setting.
         run_when: "all_completed"; "all_finished" (cleanup: also after failures and cancels); "any_completed".
+        timeout: seconds that one attempt may run, counted from its function's start; then it fails with a
+            `TaskTimeoutError`.
+        retry_policy: a `RetryPolicy`, or an int (its `maximum_attempts`); None: one attempt.
+        resources: name -> amount that an attempt holds while it runs, of what the `resources` setting offers.
+        fallback: a value, or a callable given the error, that completes the task when its attempts are used up.
+        compensate: undoes the completed task when the execution fails or is cancelled: called with the result.
+        rate_limit: a `RateLimit`.
+        circuit_breaker: a `CircuitBreaker`.
         metadata: a `TaskMetadata`.
 
     Raises:
@@ -82,10 +99,17 @@ class TaskDef(_Fields, frozen=True, eq=False):
             and self.priority is TaskPriority.MEDIUM
             and self.run_when == "all_completed"
             and self.pool is None
+            and self.timeout is None
+            and self.retry_policy is None
+            and self.resources is None
+            and self.compensate is None
+            and self.rate_limit is None
+            and self.circuit_breaker is None
             and self.metadata is None
             and self.name.__class__ is self.description.__class__ is str
         ):
             _check_values(self, problems)
+            _check_policies(self, problems)
         if problems:
             raise WorkflowDefinitionError([Problem(task_id, "task", f"task {task_id!r}: {p}") for p in problems])
 
@@ -104,6 +128,36 @@ class TaskDef(_Fields, frozen=True, eq=False):
     def outputs(self) -> tuple[str, ...]:
         """Ids of the tasks whose results this one is given."""
         return self._outputs
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether it asks for more than to be called once when it is ready; a timeout is the engine's affair alone."""
+        return not (
+            self.retry_policy is None
+            and self.resources is None
+            and self.compensate is None
+            and self.rate_limit is None
+            and self.circuit_breaker is None
+            and self.fallback is UNSET
+        )
+
+    @property
+    def terms(self) -> str:
+        """Its policies as text, the same in every process, for fingerprints; "" if it has none. Of a fallback and a
+        compensation it says who they are, of values nothing.
+        """
+        if self.timeout is None and not self.has_policies:
+            return ""
+        retry = self.retry_policy
+        told: dict[str, Any] = {
+            "timeout": self.timeout,
+            "retry": None if retry is None else _retry_terms(retry),  # type: ignore[arg-type]  # normalised when made
+            "resources": sorted((self.resources or {}).items()),
+            "fallback": name_of(self.fallback) if callable(self.fallback) else self.fallback is not UNSET,
+            "compensate": None if self.compensate is None else name_of(self.compensate),
+            "limits": [repr(self.rate_limit), repr(self.circuit_breaker)],
+        }
+        return repr(told)
 
     @property
     def result(self) -> NoReturn:
@@ -149,7 +203,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
         shown = [
             f"{field}={value!r}"
             for field in _GIVEN[3:]
-            if (value := getattr(self, field)) and not self._is_default(field)
+            if (value := getattr(self, field)) and not self._is_default(field) and value is not UNSET
         ]
         return f"TaskDef({', '.join([repr(self.id), name_of(self.fn) if self.fn else 'None', *shown])})"
 
@@ -163,11 +217,18 @@ class TaskDef(_Fields, frozen=True, eq=False):
 
 
 _GIVEN: Final = (
-    "id", "fn", "name", "description", "dependencies", "args", "kwargs", "priority", "pool", "run_when", "metadata",
+    "id", "fn", "name", "description", "dependencies", "args", "kwargs", "priority", "pool", "run_when", "timeout",
+    "retry_policy", "resources", "fallback", "compensate", "rate_limit", "circuit_breaker", "metadata",
 )  # fmt: skip
 
 
 _LISTS: Final = frozenset({list, tuple})
+
+
+def _retry_terms(policy: RetryPolicy) -> list[Any]:
+    *numbers, retry_on, never = msgspec.structs.astuple(policy)
+    told = [name_of(kind) for kind in retry_on] if isinstance(retry_on, tuple) else name_of(retry_on)
+    return [*numbers, told, [name_of(kind) for kind in never]]
 
 
 def _rebuilt(fields: dict[str, Any]) -> TaskDef:
@@ -259,6 +320,41 @@ def _check_values(task: TaskDef, problems: list[str]) -> None:
         problems.append(f"metadata takes a TaskMetadata, not {task.metadata!r}")
     texts = {"name": task.name, "description": task.description}
     problems += [f"{field} takes a str, not {text!r}" for field, text in texts.items() if not isinstance(text, str)]
+
+
+def _check_policies(task: TaskDef, problems: list[str]) -> None:
+    if task.timeout is not None:
+        seconds = finite(task.timeout)
+        if seconds is None or seconds <= 0:
+            problems.append(f"timeout takes seconds above 0, or None, not {task.timeout!r}")
+        else:
+            _set(task, "timeout", seconds)
+    if task.retry_policy is not None:
+        try:
+            _set(task, "retry_policy", RetryPolicy.of(task.retry_policy))
+        except WorkflowDefinitionError as error:
+            problems += [problem.message for problem in error.problems]
+    if task.compensate is not None and not callable(task.compensate):
+        problems.append(f"compensate takes a callable, not {task.compensate!r}")
+    if task.rate_limit is not None and not isinstance(task.rate_limit, RateLimit):
+        problems.append(f"rate_limit takes a RateLimit, such as RateLimit(10, 1.0), not {task.rate_limit!r}")
+    if task.circuit_breaker is not None and not isinstance(task.circuit_breaker, CircuitBreaker):
+        problems.append(f"circuit_breaker takes a CircuitBreaker, not {task.circuit_breaker!r}")
+    if task.resources is not None:
+        _check_resources(task, problems)
+
+
+def _check_resources(task: TaskDef, problems: list[str]) -> None:
+    if not isinstance(task.resources, Mapping):
+        problems.append(f'resources takes a mapping such as {{"gpu": 1}}, not {task.resources!r}')
+        return
+    for name, amount in task.resources.items():
+        number = finite(amount)
+        if not isinstance(name, str) or not name:
+            problems.append(f"resources takes names as keys, not {name!r}")
+        elif number is None or number <= 0:
+            problems.append(f"resources[{name!r}] takes an amount above 0, not {amount!r}")
+    _set(task, "resources", dict(task.resources))
 
 
 _PLAINEST: Final = TaskDef("plainest")

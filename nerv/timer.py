@@ -5,9 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from nerv.clock import Clock
+
+
+class Entry:
+    """Something that is due; `act` is None once it was done or cancelled."""
+
+    __slots__ = ("act", "moment", "number", "timer")
+
+    def __init__(self, timer: Timer, moment: float, number: int, act: Callable[[], object]) -> None:
+        self.timer = timer
+        self.moment = moment
+        self.number = number
+        self.act: Callable[[], object] | None = act
+
+    def __lt__(self, other: Entry) -> bool:
+        return (self.moment, self.number) < (other.moment, other.number)
+
+    def cancel(self) -> None:
+        """It isn't due any more."""
+        self.timer.cancel(self)
 
 
 class Timer:
@@ -20,26 +39,41 @@ class Timer:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, Callable[[], object]]] = []
+        self._due: list[Entry] = []
         self._count = 0
+        self._cancelled = 0  # entries in `_due` that are
         self._closed = False
         self._thread: threading.Thread | None = None
         self.wake_ups = 0  # how often the thread woke: tests hold "no polling" against it
 
-    def at(self, moment: float, act: Callable[[], object]) -> None:
+    def at(self, moment: float, act: Callable[[], object]) -> Entry:
         """Call `act` at `moment` (seconds of the clock's monotonic time), or at once if that has passed."""
         with self._changed:
-            if self._closed:
-                return
             self._count += 1
-            heappush(self._due, (moment, self._count, act))
+            entry = Entry(self, moment, self._count, act)
+            if self._closed:
+                return entry
+            heappush(self._due, entry)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="nerv-timer", daemon=True)
                 with suppress(RuntimeError):  # at the interpreter's end none can start; who closes waits by itself
                     thread.start()
                     self._thread = thread
-            elif self._due[0][1] == self._count:
+            elif self._due[0] is entry:
                 self._changed.notify()
+        return entry
+
+    def cancel(self, entry: Entry) -> None:
+        """Forget an entry. The thread isn't woken for it; it may still wake at that moment, once, and find nothing."""
+        with self._changed:
+            if entry.act is None:
+                return
+            entry.act = None
+            self._cancelled += 1
+            if self._cancelled > len(self._due) // 2:
+                self._due = [kept for kept in self._due if kept.act is not None]
+                heapify(self._due)
+                self._cancelled = 0
 
     def _run(self) -> None:
         while True:
@@ -49,11 +83,14 @@ class Timer:
                     self.wake_ups += 1
                 if self._closed:
                     return
-                _, _, act = heappop(self._due)
-            act()
+                entry = heappop(self._due)
+                act, entry.act = entry.act, None
+                self._cancelled -= act is None
+            if act is not None:
+                act()
 
     def _seconds(self) -> float | None:
-        return max(0.0, self._due[0][0] - self._clock.monotonic()) if self._due else None
+        return max(0.0, self._due[0].moment - self._clock.monotonic()) if self._due else None
 
     def close(self) -> None:
         """Forget what is still due, and end the thread."""

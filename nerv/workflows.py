@@ -16,6 +16,7 @@ from nerv.errors import CycleError, Problem, UnknownIdError, WorkflowDefinitionE
 from nerv.functions import name_of, same_callables
 from nerv.graph import Graph
 from nerv.plan import ExecutionPlan
+from nerv.policies import finite
 from nerv.references import MISSING, Missing, Names, Output, Param, scan
 from nerv.tasks import RUN_WHEN, TaskDef
 
@@ -30,6 +31,7 @@ class Workflow:
         name: what executions of it are called.
         tasks: TaskDefs, in the order in which equals are to start.
         description: for people.
+        timeout: seconds that a whole execution may take; then it stops, and FAILED with a `TaskTimeoutError`.
         result: what `execution.result` is, with references in it filled in; None: the single sink's result, or a
             mapping of the sinks' results.
 
@@ -38,13 +40,22 @@ class Workflow:
         CycleError: the same, when tasks depend on each other in a ring.
     """
 
-    def __init__(self, name: str, tasks: Iterable[TaskDef], description: str = "", *, result: Any = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        tasks: Iterable[TaskDef],
+        description: str = "",
+        timeout: float | None = None,
+        result: Any = None,
+    ) -> None:
         if isinstance(tasks, (str, TaskDef)) or not isinstance(tasks, Iterable):
             message = f"a workflow's tasks are a list of TaskDefs, not {tasks!r}; write Workflow({name!r}, [...])"
             raise WorkflowDefinitionError([Problem(None, "not a list", message)])
         result = MISSING if result is None else result
-        self.__dict__.update(name=name, description=description, _definitions=tuple(tasks), _result=result)
-        problems = _names_problems(name, description) + _kind_problems(self._definitions)
+        self.__dict__.update(
+            name=name, description=description, timeout=timeout, _definitions=tuple(tasks), _result=result
+        )
+        problems = _names_problems(name, description, timeout) + _kind_problems(self._definitions)
         if problems:
             raise WorkflowDefinitionError(problems, f"workflow {name!r} can't run")
         with _without_garbage_collection():
@@ -61,6 +72,7 @@ class Workflow:
     if TYPE_CHECKING:
         name: str
         description: str
+        timeout: float | None
         _definitions: tuple[TaskDef, ...]
         _result: Any
         _index: dict[str, int]
@@ -74,7 +86,7 @@ class Workflow:
         raise AttributeError(f"workflow {self.name!r} can't be changed; make a new one")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self.name, self._definitions, self.description, self._result)
+        return _rebuilt, (self.name, self._definitions, self.description, self.timeout, self._result)
 
     @cached_property
     def tasks(self) -> Mapping[str, TaskDef]:
@@ -115,7 +127,7 @@ class Workflow:
         names = Names()
         scan(self._result, names)
         whole = all(self._index[output] in wanted for output in names.outputs)
-        return Workflow(self.name, chosen, self.description, result=self._result if whole else MISSING)
+        return Workflow(self.name, chosen, self.description, self.timeout, self._result if whole else MISSING)
 
     @cached_property
     def sinks(self) -> tuple[str, ...]:
@@ -156,6 +168,11 @@ class Workflow:
         return bytes([rule_of[task.run_when] for task in self._definitions])
 
     @cached_property
+    def policed(self) -> tuple[int, ...]:
+        """Numbers of the tasks that have policies: that ask for more than to be called once when they are ready."""
+        return tuple([number for number, task in enumerate(self._definitions) if task.has_policies])
+
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of the graph's shape, the same in every process: ids, edges, policies, pools, names of callables."""
         shape = hashlib.sha256()
@@ -165,6 +182,7 @@ class Workflow:
                 repr((task.id, edges, type(task).__name__, int(task.priority), task.run_when, task.pool)).encode()
             )
             shape.update(name_of(task.fn).encode() if task.fn is not None else b"")
+            shape.update(task.terms.encode())
         return shape.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -211,8 +229,8 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _rebuilt(name: str, tasks: tuple[TaskDef, ...], description: str, result: Any) -> Workflow:
-    return Workflow(name, tasks, description, result=result)
+def _rebuilt(name: str, tasks: tuple[TaskDef, ...], description: str, timeout: float | None, result: Any) -> Workflow:
+    return Workflow(name, tasks, description, timeout, result)
 
 
 def _id_of(target: object) -> str:
@@ -225,8 +243,10 @@ def _id_of(target: object) -> str:
     return target
 
 
-def _names_problems(name: object, description: object) -> list[Problem]:
+def _names_problems(name: object, description: object, timeout: object) -> list[Problem]:
     problems = []
+    if timeout is not None and (finite(timeout) or 0) <= 0:
+        problems.append(Problem(None, "timeout", f"a workflow's timeout is seconds above 0, or None, not {timeout!r}"))
     if not isinstance(name, str) or not name:
         problems.append(Problem(None, "name", f"a workflow's name is a str that isn't empty, not {name!r}"))
     if not isinstance(description, str):

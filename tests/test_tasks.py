@@ -252,7 +252,7 @@ def test_all_bad_fields_are_listed_at_once():
 
 def test_an_unknown_field_is_refused_by_name():
     """A TypeError, as for any call with a wrong keyword; so is what no issue has brought yet."""
-    for field in ("deps", "retries", "timeout", "cache"):
+    for field in ("deps", "retries", "timeouts", "circuit_braker"):
         with pytest.raises(TypeError, match=field):
             TaskDef("a", plain, **{field: 1})
 

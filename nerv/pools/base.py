@@ -50,6 +50,9 @@ class Source(Protocol):
     def begin(self, call: Call) -> None:
         """The function of a claimed call is being called now."""
 
+    def begun(self, call: Call) -> None:
+        """The function of a call is being called now, by a pool that `tells_start`: its timeout counts from here."""
+
     def give_back(self, calls: list[Call]) -> None:
         """These calls of `advance_many` were never begun."""
 
@@ -69,6 +72,8 @@ class Pool(Protocol):
     counts_running: bool  # whether the engine counts `running` (`advance`), or the pool does by itself (`advance_many`)
     running: int
     limit: int
+    tells_start: bool  # whether it says `begun` when a function is called; else that is when its call was taken
+    left_behind: int  # threads that hang in calls that were given up
     attended: bool  # whether somebody in the pool looks after ready calls already, so that `call_up` can be spared
 
     def bind(self, source: Source) -> None:

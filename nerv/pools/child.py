@@ -114,13 +114,14 @@ class Child:
         """Send calls, with the functions that it doesn't have yet; it has nothing else to do."""
         self._read = self.board.words[Board.END] = Board.START
         parts = []
-        fresh = 1.0
+        fresh = wire.FRESH
         for number, call, function, body in calls:
             if function is not None and self._sent.get(function.place) is not function:
                 self._sent[function.place] = function
                 parts.append(frame(wire.FUNCTION, function.place, body=function.body))
-            parts += (HEAD.pack(wire.RUN, number, fresh, len(body)), body)
-            fresh = 0.0
+            flags = fresh if call.timeout is None else fresh | wire.TELL
+            parts += (HEAD.pack(wire.RUN, number, flags, len(body)), body)
+            fresh = 0
             self.queue.append((number, call, function))
         if sum(map(len, parts)) <= wire.READ:
             self.outbox.send(b"".join(parts))

@@ -35,6 +35,8 @@ class AsyncPool:
     kind = "async"
     counts_running = True
     attended = False
+    tells_start = False
+    left_behind = 0
 
     def __init__(self, name: str, workers: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.name = name

@@ -23,6 +23,8 @@ class InlinePool:
     kind = "inline"
     counts_running = True
     attended = False
+    tells_start = False
+    left_behind = 0
 
     def __init__(self, name: str = "inline") -> None:
         self.name = name

@@ -54,6 +54,8 @@ class ProcessPool:
     kind = "process"
     counts_running = False
     attended = False
+    tells_start = True
+    left_behind = 0
 
     def __init__(self, name: str, workers: int) -> None:
         self.name = name
@@ -369,6 +371,8 @@ class ProcessPool:
         try:
             if kind == wire.ASK:
                 self._answer(child, call, body)
+            elif call is not None and kind == wire.STARTED:
+                self._source.begun(call)
             elif call is not None and kind == wire.REPORT:
                 call.report(*pickle.loads(body))
             elif call is not None and kind == wire.RECORD:

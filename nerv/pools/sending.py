@@ -184,7 +184,7 @@ class Sender:
             self._checked.clear()
         fn, args, kwargs = call.prepare()
         facts = None
-        if call.live.wants_context[call.number]:
+        if call.wants_context:
             context: TaskContext = args[0]
             args = args[1:]
             facts = _facts(context, call)
@@ -194,14 +194,14 @@ class Sender:
         try:
             return function, self.packed((fn if function is None else function.place, args, kwargs, facts))
         except Exception as error:  # pickling runs the values' own code
-            raise self._complaint(call, args, kwargs, error) from error
+            raise self._complaint(call, fn, args, kwargs, error) from error
 
-    def _complaint(self, call: Call, args: Any, kwargs: Any, error: BaseException) -> NervError:
+    def _complaint(self, call: Call, fn: Callable[..., Any], args: Any, kwargs: Any, error: BaseException) -> NervError:
         named = [*((f"args[{i}]", v) for i, v in enumerate(args)), *((f"kwargs[{k!r}]", v) for k, v in kwargs.items())]
         for path, value in named:
             if _refusal(value) is not None:
                 return unsendable(f"task {call.task.id!r} {_argument_objection(*_culprit(value, path))}")
-        return unsendable(f"task {call.task.id!r} {_function_objection(call.task.fn, error)}")
+        return unsendable(f"task {call.task.id!r} {_function_objection(fn, error)}")
 
     def answer(self, call: Call, what: str, key: str) -> bytes:
         """A param or result that a task asks for through its context.
@@ -231,6 +231,7 @@ def _facts(context: TaskContext, call: Call) -> tuple[Any, ...]:
         for name in TaskContext.__slots__
         if name not in ("params", "results") and not name.startswith("_")
     }
+    known["deadline"] = call.timeout  # in seconds: the worker makes a moment of it when it calls the function
     task = call.task
     declared = tuple(dict.fromkeys(task.dependencies + task.outputs))
     return known, *([(tuple(m), _short(m)) for m in (context.params, context.results)]), declared

@@ -90,9 +90,11 @@ class ThreadPool:
 
     kind = "thread"
     counts_running = True
+    tells_start = False
 
     def __init__(self, name: str, workers: int) -> None:
         self.name = name
+        self.left_behind = 0
         self.limit = workers
         self.running = 0
         self.attended = False
@@ -189,9 +191,11 @@ class ThreadPool:
                     self._quick = monotonic() - began < PATIENCE
                 self.finished += 1
                 if call.abandoned:
+                    self._back()
                     return
                 done = call
             if done is not None and done.abandoned:
+                self._back()
                 return
             worker.call = done = None
 
@@ -233,10 +237,16 @@ class ThreadPool:
     def tell_cancelled(self, calls: Iterable[Call]) -> None:
         """A thread can't be interrupted: its task asks `ctx.cancelled`."""
 
+    def _back(self) -> None:
+        """The function of a call that was given up has returned at last."""
+        with self.source.lock:
+            self.left_behind -= 1
+
     def abandon(self, calls: Iterable[Call]) -> None:
         """Leave these threads behind; they end by themselves when their functions return."""
         given_up = set(calls)
         with self.source.lock:
+            self.left_behind += len(given_up)
             self._workers = {worker for worker in self._workers if worker.call not in given_up}
 
     def close(self, patience: float) -> None:

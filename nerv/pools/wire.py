@@ -35,7 +35,7 @@ HEAD: Final = struct.Struct("<BQdQ")
 # To the worker, on the socket.
 SETUP: Final = 1  # body: what it should know of the parent's program
 FUNCTION: Final = 2  # number: the place to keep it at; body: the pickled function
-RUN: Final = 3  # seconds: 1.0 if the board may be written from its start again; body: function, arguments, context
+RUN: Final = 3  # seconds: FRESH and TELL, added up; body: function, arguments, context
 # To the worker, on the side pipe.
 CANCEL: Final = 4
 RECALL: Final = 5  # number: of the last call that is to be left alone if it hasn't begun
@@ -51,6 +51,10 @@ UNBEGUN: Final = 13  # number: the call that it is at; body: the RECALL's number
 REPORT: Final = 14  # body: the arguments of Port.report
 RECORD: Final = 15  # body: the LogEntry
 ASK: Final = 16  # body: number of the question, "params" or "results", the key
+STARTED: Final = 17  # the function is being called, of a call that should TELL
+
+FRESH: Final = 1  # the board may be written from its start again
+TELL: Final = 2  # say when the function is called
 
 Frame: TypeAlias = tuple[int, int, float, memoryview]
 

@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from nerv.errors import NervError, UnknownIdError, described
@@ -65,6 +65,7 @@ class Worker:
         self._end = self._told = Board.START  # how far the board is written, and how far that was announced
         self._told_at = 0.0
         self._recalled = 0  # calls up to this number that haven't begun are left alone
+        self._tells = 0  # whether to say when the function is called
         self._functions: dict[int, Any] = {}
         self._questions: dict[int, Any] = {}  # number -> the queue that its answer is put into
 
@@ -80,9 +81,10 @@ class Worker:
             except EOFError:
                 return
             several = len(frames) > 1
-            for kind, number, fresh, body in frames:
+            for kind, number, flags, body in frames:
                 if kind == wire.RUN:
-                    if self._begin(number, fresh):
+                    self._tells = int(flags) & wire.TELL
+                    if self._begin(number, fresh=int(flags) & wire.FRESH):
                         self._run(number, body, several=several)
                 elif kind == wire.FUNCTION:
                     self._functions[number] = bytes(body)
@@ -92,7 +94,7 @@ class Worker:
                 self._announce()
             _flush()
 
-    def _begin(self, number: int, fresh: float) -> bool:
+    def _begin(self, number: int, *, fresh: int) -> bool:
         """Whether the call is to be run: it may have been recalled."""
         with self._lock:
             if fresh:
@@ -136,6 +138,8 @@ class Worker:
             fn = self._function(fn)
         if facts is not None:
             args = (self._context(number, *facts), *args)
+        if self._tells:
+            self.send(wire.STARTED, number)
         value = fn(*args, **kwargs)
         try:
             return wire.packed(value)
@@ -163,6 +167,8 @@ class Worker:
 
         logging.getLogger("nerv.tasks").disabled = True  # the parent shows what tasks log, by its own configuration
         port = _Port(self, number)
+        if known["deadline"] is not None:
+            known["deadline"] += monotonic()
         return TaskContext(
             **known, params=_Fetched(port, "params", *params), results=_Results(port, declared, *results), port=port
         )

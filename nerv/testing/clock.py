@@ -22,6 +22,10 @@ class Entry:
         self.number = number
         self.act: Callable[[], object] | None = act
 
+    def cancel(self) -> None:
+        """It isn't due any more."""
+        self.act = None
+
     def __lt__(self, other: Entry) -> bool:
         return (self.moment, self.number) < (other.moment, other.number)
 
@@ -199,10 +203,12 @@ class FakeAlarms:
         self._clock = clock
         self._entries: list[Entry] = []
 
-    def at(self, moment: float, act: Callable[[], object]) -> None:
+    def at(self, moment: float, act: Callable[[], object]) -> Entry:
         """Call `act` at `moment` of the clock's monotonic time, or soon if that has passed."""
         self._entries = [entry for entry in self._entries if entry.act is not None]
-        self._entries.append(self._clock.at(moment, act))
+        entry = self._clock.at(moment, act)
+        self._entries.append(entry)
+        return entry
 
     def close(self) -> None:
         """Forget what is still due."""

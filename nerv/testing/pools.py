@@ -84,6 +84,8 @@ class SimulatedPool:
     """
 
     attended = False
+    tells_start = False
+    left_behind = 0
 
     def __init__(
         self,

@@ -40,18 +40,27 @@ LAYERS = (
     "clock",
     "timer",
     "effects",
+    "states",
+    "lines",
+    "waits",
+    "sagas",
     "scheduler",
+    "levels",
     "calls",
+    "errands",
     "turns",
     "pools",
     "journal",
     "loans",
     "live",
     "bus",
+    "endings",
+    "dispatch",
     "engine",
     "views",
     "folding",
     "projector",
+    "terms",
     "admission",
     "reports",
     "execution",
@@ -79,8 +88,15 @@ UPWARD = {
     ("nerv.turns", "nerv.live"): "a lane belongs to a live execution",
     ("nerv.turns", "nerv.pools.base"): "a lane leads to a pool",
     ("nerv.live", "nerv.engine"): "a live execution tells its engine of progress",
+    ("nerv.lines", "nerv.waits"): "a line holds whose tasks wait in it",
+    ("nerv.states", "nerv.waits"): "the scheduler's state has what its tasks wait for",
+    ("nerv.states", "nerv.sagas"): "the scheduler's state has what is to be undone",
+    ("nerv.waits", "nerv.scheduler"): "what waits belongs to a scheduler",
+    ("nerv.sagas", "nerv.scheduler"): "a saga asks the scheduler what is left",
+    ("nerv.errands", "nerv.live"): "an errand reads the result it undoes from the live execution",
     ("nerv.reports", "nerv.execution"): "a report is about an execution",
     ("nerv.execution", "nerv.manager"): "a handle knows whom to ask when it has settled",
+    ("nerv.workflows", "nerv.interop.dask"): "to_dask and from_dask are a workflow's own, whoever does the work",
     ("nerv.clock", "nerv.timer"): "a clock makes its engine's timer, so that a simulated one can ring it itself",
 }
 
@@ -88,7 +104,7 @@ UPWARD = {
 OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "container", "joblib": "caching"}
 
 # The decisions are pure: these layers know no thread, clock, file or loop.
-PURE = ("scheduler", "plan", "policies", "limits", "events")
+PURE = ("scheduler", "states", "levels", "waits", "sagas", "lines", "plan", "policies", "limits", "events")
 IMPURE = ("threading", "time", "sqlite3", "asyncio")
 
 # What `import nerv` doesn't load: who needs it waits for it then.

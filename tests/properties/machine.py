@@ -9,7 +9,8 @@ from typing import Any
 from nerv.eventlog import CODES, Record
 from nerv.events import TERMINAL, EventType
 from nerv.graph import NUMBER_MASK, Graph
-from nerv.scheduler import STATUSES, LevelScheduler, Scheduler
+from nerv.levels import LevelScheduler
+from nerv.scheduler import STATUSES, Scheduler
 from nerv.tasks import RUN_WHEN
 from tests.properties.oracle import FINAL, Case, Fact, Oracle
 

@@ -1,0 +1,356 @@
+"""`Dispatch`: the engine's side towards pools: who has finished what is told, and who is free gets the next call.
+
+Theory of operation: see nerv/engine.py. A task's whole way is `advance`: a worker hands over the call it finished and
+is given the next, in one critical section. Pools pull; nobody pushes a call on anybody. When work is ready and its pool
+isn't full, `call_up` tells the pool, which decides by itself whom to wake and when (see nerv/pools/thread.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from math import inf
+from random import Random
+from typing import Any
+
+from nerv.bus import EventBus
+from nerv.calls import Call
+from nerv.clock import Clock
+from nerv.effects import Effects
+from nerv.endings import Endings
+from nerv.lines import Lines
+from nerv.live import Live
+from nerv.loans import Loans
+from nerv.pools.base import Effect, Pool
+from nerv.scheduler import ALL_FINISHED
+from nerv.turns import Lane, Turns
+
+
+class Dispatch:
+    """Gives out calls and takes them back (`nerv.pools.base.Source`).
+
+    Args:
+        clock: the time.
+        bus: who is told that there are events.
+        lines: the limits that tasks share.
+    """
+
+    def __init__(self, clock: Clock, bus: EventBus, lines: Lines) -> None:
+        self.clock = clock
+        self.bus = bus
+        self.lines = lines
+        self.timer = clock.alarms()
+        self.lives: dict[str, Live] = {}  # executions that haven't ended
+        self.draining = False
+        self._now = clock.monotonic
+        self._turns: dict[Pool, Turns] = {}
+        self._effects = Effects(self._sort_out)
+        self.lock = self._effects.lock
+        self._quiet = threading.Condition(
+            self.lock
+        )  # notified when an execution has ended; while draining, also a call
+        self._loans = Loans(self._effects)
+        self._endings = Endings(Random())  # noqa: S311  jitter is no secret
+        self._lines_alarm_at = inf
+
+    # ---- what pools ask (nerv.pools.base.Source) --------------------------------------------------------------------
+
+    def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
+        """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
+        if finished is not None and finished.error is not None:
+            finished.judge()
+        with self.lock:
+            now = self._now()
+            if finished is not None:
+                if finished.abandoned:
+                    return None
+                pool.running -= 1
+                self._settle(finished, now, pool)
+            elif worker is not None:
+                pool.arrived(worker)
+            call = self._take(pool, now)
+            if call is None:
+                pool.rested(worker)
+            if self.lines.news:
+                self._sort_out()
+            noted: Sequence[Effect] = self._effects.noted
+            if noted:
+                self._effects.noted = []
+            else:
+                noted = ()  # not the shared list: others note in it as soon as the lock is free
+        for effect in noted:
+            effect()
+        return call
+
+    def advance_many(self, pool: Pool, finished: list[Call], worker: Any, most: int) -> list[Call]:
+        """`advance` for several calls at once; see `Source`."""
+        calls: list[Call] = []
+        for call in finished:
+            if call.error is not None:
+                call.judge()
+        with self._effects:
+            now = self._now()
+            for call in finished:
+                if not call.abandoned:
+                    self._settle(call, now)
+            turns = self._turns[pool]
+            while len(calls) < most and not self.draining and (lane := turns.first()) is not None:
+                if calls and not lane.live.scheduler.can_be_claimed:
+                    break
+                self._take_one_more(calls, lane, turns, now)
+            if not calls:
+                pool.rested(worker)
+            else:
+                self._call_up(pool, turns)
+        return calls
+
+    def _take_one_more(self, calls: list[Call], lane: Lane, turns: Turns, now: float) -> None:
+        """Take the first of several calls, or claim another."""
+        live, scheduler = lane.live, lane.live.scheduler
+        number = scheduler.claim(lane.queue) if calls else scheduler.take(lane.queue, now)
+        if number < 0:
+            turns.drop(lane)
+            return
+        call: Call | None
+        if number in scheduler.errands:
+            call = self._errand(live, number, now)
+        else:
+            call = live.active[number] = Call(
+                live, number, live.tasks[number], scheduler.attempts[number] + bool(calls)
+            )
+            call.claimed = bool(calls)
+        turns.served(lane)
+        self._tell(live)
+        if call is not None:
+            calls.append(call)
+            if not call.claimed:
+                self._limit(call, now)
+
+    def begin(self, call: Call) -> None:
+        """The function of a call of `advance_many` is being called now."""
+        with self._effects:
+            if not call.abandoned:
+                self._begin(call, self._now())
+
+    def begun(self, call: Call) -> None:
+        """The function of a call is being called now, in a pool that `tells_start`."""
+        with self._effects:
+            if not call.abandoned and call.timeout is not None:
+                self._run_until(call, self._now() + call.timeout)
+
+    def give_back(self, calls: list[Call]) -> None:
+        """Calls of `advance_many` that were never begun are ready again."""
+        with self._effects:
+            now = self._now()
+            for call in calls:
+                if not call.abandoned:
+                    del call.live.active[call.number]
+                    call.live.scheduler.unclaim(call.number, now)
+                    self._moved(call.live)
+
+    def call_later(self, effect: Effect) -> None:
+        """Have `effect` run when the lock has been released (lock held)."""
+        self._effects.noted.append(effect)
+
+    def waiting(self, pool: Pool) -> bool:
+        """Whether calls are ready for the pool."""
+        return bool(self._turns[pool]) and not self.draining
+
+    def lend(self, pool: Pool, call: Call) -> None:
+        """A running call waits for something: its slot is free meanwhile."""
+        with self._effects:
+            if self._loans.lend(pool, call):
+                self._freed(pool)
+
+    def reclaim(self, pool: Pool, call: Call, back: Effect) -> bool:
+        """The call that lent its slot goes on: True, at once; else `back` is called when it has a slot again."""
+        with self.lock:
+            return self._loans.reclaim(pool, call, back)
+
+    def recall(self, pool: Pool, call: Call) -> None:
+        """A call that is about to end lends its slot no more."""
+        with self._effects:
+            self._loans.recall(pool, call)
+
+    # ---- under the lock ---------------------------------------------------------------------------------------------
+
+    def _take(self, pool: Pool, now: float) -> Call | None:  # noqa: C901  the hot path, in one piece
+        if self._loans.wanted:
+            self._loans.return_slots(pool)
+        turns = self._turns.get(pool)  # an inline pool goes with its execution
+        while turns is not None and pool.running < pool.limit and not self.draining:
+            lane = turns.only or turns.first()
+            if lane is None:
+                return None
+            live = lane.live
+            scheduler = live.scheduler
+            number = scheduler.take(lane.queue, now)
+            if number < 0:
+                turns.drop(lane)
+                continue
+            if scheduler.errands and number in scheduler.errands:
+                call = self._errand(live, number, now)
+                if call is None:
+                    continue
+            else:
+                call = live.active[number] = Call(live, number, live.tasks[number], scheduler.attempts[number])
+            if call.task.timeout is not None:
+                self._limit(call, now)
+            if lane is not turns.only or not lane.ready:
+                turns.served(lane)
+            pool.running += 1
+            if self.bus.active or live.on_change:
+                self._tell(live)
+            if not pool.attended and turns:
+                self._call_up(pool, turns)
+            return call
+        return None
+
+    def _call_up(self, pool: Pool, turns: Turns) -> None:
+        """See that somebody comes for what is ready, as far as the pool has room."""
+        if turns and pool.running < pool.limit and not self.draining:
+            pool.call_up(turns.ready())
+
+    def _freed(self, pool: Pool) -> None:
+        """A slot has become free by other ways than `advance`: who waits for it must be told."""
+        self._loans.return_slots(pool)
+        turns = self._turns.get(pool)
+        if turns is not None:
+            self._call_up(pool, turns)
+
+    def _settle(self, call: Call, now: float, asking: Pool | None = None) -> None:
+        """The end of a call. `asking` is the pool that will ask for the next one right away."""
+        live = call.live
+        scheduler = live.scheduler
+        number = call.number
+        del live.active[number]
+        if call.claimed:
+            self._begin(call, now)
+        if call.error is None and call.is_attempt:
+            live.values[call.task.id] = call.value
+            scheduler.completed(number, now)
+        else:
+            self._endings.settle(call, now)
+            if scheduler.stopping:
+                self._stop_running(live)
+        self._moved(live, asking)
+
+    def _errand(self, live: Live, number: int, now: float) -> Call | None:
+        """The call for an errand that was taken; None if it has been decided otherwise meanwhile."""
+        scheduler = live.scheduler
+        if number in live.setbacks and scheduler.gives_up(number):
+            self._endings.no_fallback(live, number, now)
+            self._moved(live)
+            return None
+        call = live.active[number] = self._endings.errand(live, number)
+        return call
+
+    def _limit(self, call: Call, now: float) -> None:
+        """A call was taken: the time that it may take begins, if its pool doesn't say when."""
+        if call.timeout is not None and not self._pool_of(call).tells_start:
+            self._run_until(call, now + call.timeout)
+
+    def _run_until(self, call: Call, deadline: float) -> None:
+        call.deadline = deadline
+        self._arm(call.live, deadline)
+
+    def _arm(self, live: Live, moment: float) -> None:
+        """Have the timer ring for an execution, at this moment at the latest."""
+        if moment < live.alarm_at:
+            if live.alarm is not None:
+                live.alarm.cancel()
+            live.alarm_at = moment
+            live.alarm = self.timer.at(moment, lambda: self._ring(live))
+
+    def _ring(self, live: Live) -> None:
+        """The moment has come for something in an execution."""
+        raise NotImplementedError
+
+    def _sort_out(self) -> None:
+        """Look into what is new with the lines."""
+        lines = self.lines
+        if not lines.news:
+            return
+        now = self._now()
+        while lines.news:
+            lines.news = False
+            for event, line in lines.take_circuits():
+                self._effects.noted.append(partial(self.bus.announce, event, data={"name": line.name}))
+            for waits, number, line in lines.take_refused():
+                live = waits.owner
+                self._endings.failed(live, number, line.error(live.tasks[number].id), now, retryable=False)
+                if live.scheduler.stopping:
+                    self._stop_running(live)
+                self._moved(live)
+            for waits in lines.offer(now):
+                self._moved(waits.owner)
+        moment = lines.next_opening(now)
+        if moment < self._lines_alarm_at:
+            self._lines_alarm_at = moment
+            self.timer.at(moment, self._lines_open)
+
+    def _lines_open(self) -> None:
+        """The moment has come at which a line may be open."""
+        with self._effects:
+            self._lines_alarm_at = inf
+            self.lines.stir_open(self._now())
+
+    def _begin(self, call: Call, now: float) -> None:
+        if call.claimed:
+            call.claimed = False
+            call.live.scheduler.started(call.number, now)
+            self._tell(call.live)
+
+    def _moved(self, live: Live, asking: Pool | None = None) -> None:
+        """After the scheduler was told something: lanes with ready tasks get in line, listeners are told, ends end."""
+        for lane in live.lanes:
+            if lane.ready and lane is not lane.turns.only:
+                lane.turns.add(lane)
+                if lane.pool is not asking:
+                    self._call_up(lane.pool, lane.turns)
+        if self.bus.active or live.on_change:
+            self._tell(live)
+        waits = live.scheduler.waits
+        if waits is not None and waits.next_due < live.alarm_at:
+            self._arm(live, waits.next_due)
+        if not live.scheduler.unfinished and live.scheduler.status.is_final:
+            self._end(live)
+        if self.draining:
+            self._quiet.notify_all()
+
+    def _tell(self, live: Live) -> None:
+        log = live.log
+        if self.bus.active and not log.dirty:
+            log.dirty = True
+            self.bus.nudge(log)
+        if live.on_change:
+            self._effects.noted.extend(live.on_change)
+
+    def _end(self, live: Live) -> None:
+        if self.lives.pop(live.id, None) is None:
+            return
+        self._quiet.notify_all()
+        if live.inline is not None:
+            del self._turns[live.inline]
+            self._effects.noted.append(live.inline.wake)
+        self._effects.noted.append(live.ended.set)
+        self._effects.noted.extend(live.on_end)
+
+    @staticmethod
+    def _pool_of(call: Call) -> Pool:
+        live = call.live
+        return live.pools[live.scheduler.queue_of[call.number] if call.queue < 0 else call.queue]
+
+    def _stop_running(self, live: Live) -> list[Call]:
+        """Tell what runs, cleanup apart, that it should stop."""
+        told = [
+            call
+            for call in live.active.values()
+            if not call.cancelled and call.obeys and live.scheduler.rules[call.number] != ALL_FINISHED
+        ]
+        for call in told:
+            call.cancelled = True
+            pool = self._pool_of(call)
+            self._effects.noted.append(lambda pool=pool, call=call: pool.tell_cancelled([call]))  # type: ignore[misc]
+        return told

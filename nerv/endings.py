@@ -1,0 +1,119 @@
+"""`Endings`: what becomes of a task whose call didn't simply return: another attempt, its fallback, or its failure.
+
+A part of the engine; everything here happens under its lock. It decides by the task's policies and what the scheduler
+says, and keeps the results and errors in step with the events: a result is there before its TASK_COMPLETED is.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from msgspec import UNSET
+
+from nerv.calls import Call
+from nerv.errands import CompensationCall, FallbackCall
+from nerv.errors import FatalError, TaskCancelledError, TaskTimeoutError
+from nerv.live import Live
+from nerv.scheduler import PENDING
+
+
+class Endings:
+    """Takes over how calls ended.
+
+    Args:
+        random: draws the jitter of retries.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+
+    def settle(self, call: Call, now: float) -> None:
+        """A call has ended, and not as an attempt that returned."""
+        live, number, error = call.live, call.number, call.error
+        if isinstance(call, CompensationCall):
+            self._compensated(call, now)
+        elif isinstance(call, FallbackCall):
+            self._fell_back(call, now)
+        elif call.cancelled and isinstance(error, TaskCancelledError):
+            live.scheduler.cancelled(number, now, error)
+        elif error is not None:
+            self.failed(live, number, error, now, retryable=call.retryable)
+
+    def failed(self, live: Live, number: int, error: BaseException, now: float, *, retryable: bool) -> None:
+        """A task's attempt failed, or was refused."""
+        scheduler = live.scheduler
+        terms = None if scheduler.waits is None else scheduler.waits.terms.get(number)
+        if terms is None or scheduler.gives_up(number):
+            self._fail(live, number, error, now)
+        elif retryable and terms.retry is not None and scheduler.attempts[number] < terms.attempts:
+            delay = terms.retry.delay(scheduler.attempts[number], self.random)
+            scheduler.retrying(number, now, error, now + delay)
+        elif terms.fallback is UNSET or not isinstance(error, Exception) or isinstance(error, FatalError):
+            self._fail(live, number, error, now)
+        else:
+            if scheduler.state[number] == PENDING:
+                scheduler.waiting(number, now, {"reason": "fallback"})
+            live.setbacks[number] = error
+            if callable(terms.fallback):
+                scheduler.fall_back(number, now, live.fallback_queue(number))
+            else:
+                self._complete(live, number, terms.fallback, now)
+
+    def no_fallback(self, live: Live, number: int, now: float) -> None:
+        """A fallback isn't called: the execution is stopping."""
+        del live.scheduler.errands[number]
+        self._fail(live, number, live.setbacks.pop(number), now)
+
+    def _complete(self, live: Live, number: int, value: Any, now: float) -> None:
+        live.values[live.tasks[number].id] = value
+        error = live.setbacks.pop(number)
+        live.scheduler.completed(number, now, {"fallback": True, "error": error})
+
+    def _fail(self, live: Live, number: int, error: BaseException, now: float) -> None:
+        scheduler = live.scheduler
+        live.errors[live.tasks[number].id] = error
+        scheduler.failed(number, now, error)
+        if isinstance(error, FatalError) and not scheduler.stopping:
+            scheduler.stop(now)
+
+    def _fell_back(self, call: FallbackCall, now: float) -> None:
+        live, number = call.live, call.number
+        del live.scheduler.errands[number]
+        if call.cancelled:
+            self._fail(live, number, live.setbacks.pop(number), now)
+        elif call.error is None:
+            self._complete(live, number, call.value, now)
+        else:
+            call.error.__cause__ = live.setbacks.pop(number)
+            self._fail(live, number, call.error, now)
+
+    def _compensated(self, call: CompensationCall, now: float) -> None:
+        live, number, error = call.live, call.number, call.error
+        policy = call.task.retry_policy
+        if error is not None and call.retryable and call.attempt < policy.maximum_attempts:  # type: ignore[union-attr]
+            delay = policy.delay(call.attempt, self.random)  # type: ignore[union-attr]
+            live.scheduler.undo_again(number, now, now + delay)
+            return
+        if error is not None:
+            error.add_note(f"raised by the compensation of task {call.task.id!r}")
+            live.undo_errors[call.task.id] = error
+        live.scheduler.undone(number, now, error)
+
+    def errand(self, live: Live, number: int) -> Call:
+        """The call for an errand that was taken."""
+        task = live.tasks[number]
+        if number in live.setbacks:
+            return FallbackCall(live, number, task, live.scheduler.attempts[number], live.setbacks[number])
+        saga = live.scheduler.saga
+        assert saga is not None
+        saga.tries += 1
+        return CompensationCall(live, number, task, saga.tries)
+
+    @staticmethod
+    def overdue(call: Call) -> TaskTimeoutError:
+        """What a call fails with that has run for too long."""
+        what = f"task {call.task.id!r}" if call.is_attempt else f"the compensation of task {call.task.id!r}"
+        return TaskTimeoutError(
+            f"{what} ran for longer than its timeout of {call.timeout:g} s (attempt {call.attempt}) and was given up"
+        )

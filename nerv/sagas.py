@@ -1,0 +1,84 @@
+"""`Saga`: the undoing of what was done, when an execution fails or is cancelled.
+
+A part of the scheduler, as pure as it is; executions without `compensate` don't have one. When nothing but all_finished
+tasks is left and the execution can't succeed any more, completed tasks that have a compensation are undone, the last
+completed first, one after another. all_finished tasks that haven't started wait until that is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from heapq import heapify
+from typing import TYPE_CHECKING
+
+from nerv.eventlog import TASK_COMPLETED, Record
+from nerv.graph import NUMBER_MASK
+
+if TYPE_CHECKING:
+    from nerv.scheduler import Scheduler
+
+
+class Saga:
+    """What there is to undo.
+
+    Args:
+        undoable: the numbers of the tasks that have a compensation.
+        cleanup: the numbers of the all_finished tasks.
+
+    Attributes:
+        left: what is still to be undone, the next one last; None before it began.
+        tries: how often the next one was attempted.
+    """
+
+    def __init__(self, undoable: Container[int], cleanup: Sequence[int]) -> None:
+        self.left: list[int] | None = None
+        self.tries = 0
+        self.floor = len(cleanup)
+        self._undoable = undoable
+        self._cleanup = cleanup
+        self._held: list[int] = []
+
+    def holds(self, scheduler: Scheduler) -> bool:
+        """Asked when there may be nothing left but cleanup: whether something has to be undone first."""
+        if self.left is None:
+            if not scheduler.is_failing or not self._is_time(scheduler):
+                return False
+            self.left = self._completed(scheduler.records)
+            if self.left:
+                self._hold_cleanup(scheduler)
+                scheduler.undo(self.left[-1])
+        return bool(self.left)
+
+    def _is_time(self, scheduler: Scheduler) -> bool:
+        return scheduler.unfinished == sum(not scheduler.has_ended(number) for number in self._cleanup)
+
+    def _completed(self, records: Sequence[Record]) -> list[int]:
+        return [task for code, task, *_ in records if code == TASK_COMPLETED and task in self._undoable]
+
+    def _hold_cleanup(self, scheduler: Scheduler) -> None:
+        for ready in scheduler.ready:
+            self._held += [rank & NUMBER_MASK for rank in ready if rank & NUMBER_MASK not in scheduler.errands]
+            ready[:] = [rank for rank in ready if rank & NUMBER_MASK in scheduler.errands]
+            heapify(ready)
+
+    def hold(self, number: int) -> None:
+        """An all_finished task is ready while something is being undone."""
+        self._held.append(number)
+
+    def undone(self, scheduler: Scheduler) -> None:
+        """The next one is undone, or can't be: on to the one before it, and after the first to cleanup."""
+        assert self.left
+        self.left.pop()
+        self.tries = 0
+        if self.left:
+            scheduler.undo(self.left[-1])
+            return
+        held, self._held = self._held, []
+        for number in held:
+            scheduler.release(number)
+
+    def give_up(self) -> list[int]:
+        """Nothing can be undone any more; gives what wasn't."""
+        left, self.left = self.left or [], []
+        self._held.clear()
+        return left[::-1]

@@ -1,0 +1,89 @@
+"""What the policies of a workflow's tasks come to in one execution: its `Waits` and its `Saga`, made at admission."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nerv.errors import Problem, near
+from nerv.lines import Line, Lines, Terms
+from nerv.sagas import Saga
+from nerv.scheduler import ALL_FINISHED
+from nerv.tasks import TaskDef
+from nerv.waits import Waits
+from nerv.workflows import Workflow
+
+
+class Policing:
+    """The policies of one workflow, for one execution.
+
+    Args:
+        workflow: what runs.
+        lines: the engine's.
+
+    Attributes:
+        terms: by task number, of the tasks that have policies.
+        problems: what can't be.
+    """
+
+    def __init__(self, workflow: Workflow, lines: Lines) -> None:
+        self.terms: dict[int, Terms] = {}
+        self.problems: list[Problem] = []
+        self._workflow = workflow
+        self._all = lines
+        self._own: dict[int, Line] = {}
+        self._known: dict[tuple[Any, ...], Terms] = {}
+        self._undoable: set[int] = set()
+        tasks = list(workflow.tasks.values())
+        for number in workflow.policed:
+            task = tasks[number]
+            self.terms[number] = self._terms(task)
+            if task.compensate is not None:
+                self._undoable.add(number)
+
+    def _terms(self, task: TaskDef) -> Terms:
+        policies = (task.retry_policy, task.rate_limit, task.circuit_breaker, task.resources, task.fallback)
+        key = tuple(map(id, policies))
+        known = self._known.get(key)
+        if known is None:
+            made = Terms(task.retry_policy, task.fallback, tuple(self._lines(task)))  # type: ignore[arg-type]
+            known = self._known[key] = made
+        return known
+
+    def _lines(self, task: TaskDef) -> list[tuple[Line, float]]:
+        """What each attempt must pass. The breaker comes last: asking it may let the task through half-open."""
+        lines: list[tuple[Line, float]] = []
+        for name, amount in (task.resources or {}).items():
+            line = self._all.resources.get(name)
+            if line is None or amount > line.stock.amount:
+                self.problems.append(Problem(task.id, "resources", self._too_much(task, name, amount)))
+            else:
+                lines.append((line, amount))
+        for policy in (task.rate_limit, task.circuit_breaker):
+            if policy is not None:
+                try:
+                    lines.append((self._all.line(policy, self._own), 1))
+                except ValueError as error:
+                    self.problems.append(Problem(task.id, "limit", f"task {task.id!r}: {error}; use another name"))
+        return lines
+
+    def _too_much(self, task: TaskDef, name: str, amount: float) -> str:
+        known = self._all.resources
+        if name not in known:
+            there = f"; there are {', '.join(known)}" if known else ""
+            return (
+                f"task {task.id!r} needs the resource {name!r}, which the setting `resources` doesn't offer"
+                f"{near(name, known)}{there}"
+            )
+        return f"task {task.id!r} needs {amount:g} of {name!r}, and there are {known[name].stock.amount:g} in all"
+
+    def waits(self, pools: Sequence[Any], epoch: float, owner: Any) -> Waits | None:
+        """What the scheduler keeps of it; None if no task has policies."""
+        return Waits(self.terms, self._all, pools, epoch, owner) if self.terms else None
+
+    def saga(self) -> Saga | None:
+        """What there would be to undo; None if no task has a compensation."""
+        if not self._undoable:
+            return None
+        rules = self._workflow.rules
+        return Saga(self._undoable, [number for number, rule in enumerate(rules) if rule == ALL_FINISHED])

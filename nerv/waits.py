@@ -1,0 +1,154 @@
+"""`Waits`: what the tasks of one execution wait for, other than each other: limits, and the time of their next attempt.
+
+A part of the scheduler, as pure as it is; executions whose tasks have no policies don't have one. A task is *parked*
+while it stands in a `Line`, and has *passes* while an attempt holds what it got there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nerv.graph import NUMBER_MASK
+from nerv.lines import BreakerLine, Line, Lines, Terms
+from nerv.statuses import WorkflowStatus
+
+if TYPE_CHECKING:
+    from nerv.scheduler import Scheduler
+
+
+class Reason(NamedTuple):
+    """Why a task is WAITING: for what, since when and until when (monotonic seconds; None: nobody knows)."""
+
+    what: str
+    since: float
+    due: float | None
+
+
+class Waits:
+    """Who waits for what.
+
+    Args:
+        terms: by task number, of the tasks that have policies.
+        lines: the engine's.
+        pools: what stands for the pool of each queue, the same for all executions.
+        epoch: epoch seconds at the moment 0.0, for the events' data.
+        owner: whose it is; `Lines` gives it back to the engine.
+    """
+
+    def __init__(
+        self, terms: Mapping[int, Terms], lines: Lines, pools: Sequence[Any], epoch: float, owner: Any
+    ) -> None:
+        self.terms = terms
+        self.lines = lines
+        self.owner = owner
+        self.parked: dict[int, Line] = {}
+        self.reasons: dict[int, Reason] = {}
+        self.scheduler: Scheduler
+        self._pools = pools
+        self._epoch = epoch
+        self._passes: dict[int, list[tuple[Line, Any]]] = {}
+        self._due: list[tuple[float, int]] = []
+        self._used = list(dict.fromkeys(line for own in terms.values() for line, _ in own.lines))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its tasks can't be taken now."""
+        return self.scheduler.status is WorkflowStatus.PAUSED
+
+    # ---- limits -----------------------------------------------------------------------------------------------------
+
+    def admit(self, number: int, queue: int, now: float) -> int:
+        """Which task may start: this one, or else the next of the queue that may; -1: none. The others join a line."""
+        scheduler = self.scheduler
+        ready = scheduler.ready[queue]
+        while True:
+            terms = self.terms.get(number)
+            if terms is None or not terms.lines or number in scheduler.errands or self._enter(number, terms, now):
+                return number
+            if not ready:
+                return -1
+            number = heappop(ready) & NUMBER_MASK
+
+    def _enter(self, number: int, terms: Terms, now: float) -> bool:
+        for line, amount in terms.lines:
+            if line.opens_at(now, amount) > now:
+                self._refuse(number, terms, line, amount, now)
+                return False
+        self._passes[number] = [(line, line.enter(now, amount)) for line, amount in terms.lines]
+        return True
+
+    def _refuse(self, number: int, terms: Terms, line: Line, amount: float, now: float) -> None:
+        if isinstance(line, BreakerLine) and terms.attempts == 1:
+            self.lines.refuse(self, number, line)
+        else:
+            due = line.opens_at(now, amount)
+            self._park(number, line, amount, Reason(line.title, now, None if due == inf else due))
+        others = [other for other, _ in terms.lines if other is not line and other in self.lines.waited_for]
+        if others:  # what one of them may have offered to this task is for the next in line
+            self.lines.stir(*others)
+
+    def _park(self, number: int, line: Line, amount: float, reason: Reason) -> None:
+        scheduler = self.scheduler
+        self.reasons[number] = reason
+        self.parked[number] = line
+        scheduler.waiting(number, reason.since, {"reason": reason.what, **self._when(reason.due)})
+        line.wait(self._pools[scheduler.queue_of[number]], self, number, scheduler.ranks[number], amount)
+
+    def unpark(self, number: int) -> None:
+        """A line has room for the task: it is ready again."""
+        del self.parked[number]
+        self.scheduler.release(number)
+
+    def left(self, number: int, now: float, *, ok: bool | None) -> None:
+        """An attempt has ended, well or not (None: that says nothing): what it held is free."""
+        for line, token in self._passes.pop(number, ()):
+            line.leave(token, now, ok=ok)
+
+    def stir(self) -> None:
+        """What was offered to these tasks may not be taken: let others try."""
+        lines = [line for line in self._used if line in self.lines.waited_for]
+        if lines:
+            self.lines.stir(*lines)
+
+    # ---- time -------------------------------------------------------------------------------------------------------
+
+    @property
+    def next_due(self) -> float:
+        """The moment at which `wake` has something to do; `inf`: none."""
+        return self._due[0][0] if self._due else inf
+
+    def until(self, number: int, now: float, due: float, what: str) -> dict[str, Any]:
+        """A task waits for a moment; gives what its event says of that."""
+        self.reasons[number] = Reason(what, now, due)
+        heappush(self._due, (due, number))
+        return self._when(due)
+
+    def _when(self, due: float | None) -> dict[str, Any]:
+        return {} if due is None else {"due": self._epoch + due}
+
+    def wake(self, now: float) -> None:
+        """Tasks whose moment has come are ready."""
+        while self._due and self._due[0][0] <= now:
+            _, number = heappop(self._due)
+            self.scheduler.woken(number)
+
+    # ---- ends -------------------------------------------------------------------------------------------------------
+
+    def drop(self, doomed: set[int]) -> None:
+        """These tasks won't start any more."""
+        for number in doomed:
+            self.parked.pop(number, None)
+        self._due = [entry for entry in self._due if entry[1] not in doomed]
+        heapify(self._due)
+        self.stir()
+
+    def close(self) -> None:
+        """The execution has ended: nobody waits any more."""
+        self.parked.clear()
+        self._due.clear()
+        for line in self._used:
+            line.forget(self)
+        self.stir()
