@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -60,7 +61,7 @@ class Database:
                 self._writer = _connected(f"{where}?mode=rw")
                 self._writer.execute("PRAGMA synchronous = FULL")
                 self._writer.execute(f"PRAGMA journal_size_limit = {1 << 24}")
-            self._reader = _connected(f"{where}?mode=ro")
+            self._reader = _reading(path, where)
             self._read_lock = threading.RLock()
         except _ERRORS as error:
             if self._writer is not None:
@@ -159,6 +160,22 @@ def remedy(error: Exception) -> str:
     if "closed database" in str(error):
         return "it was closed"
     return f"{_ELSE} (SQLite: {error})"
+
+
+def _reading(path: str, where: str) -> sqlite3.Connection:
+    """A connection that only reads. Even that needs the log's files, and makes them if nobody writes; where the folder
+    doesn't allow it, there is no log either, and the file alone is all that there is.
+    """
+    connection = _connected(f"{where}?mode=ro")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        is_refused = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+        if not is_refused or Path(f"{path}-wal").exists():
+            raise
+        return _connected(f"{where}?immutable=1")
+    return connection
 
 
 def _connected(where: str, *, uri: bool = True) -> sqlite3.Connection:

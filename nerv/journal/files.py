@@ -55,6 +55,18 @@ def is_new(path: str) -> bool:
     return False
 
 
+def writable(path: str) -> None:
+    """Refuse a file that can't be written. SQLite would open it, and say so at the first write only.
+
+    Raises:
+        JournalError: it can't.
+    """
+    if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise JournalError(
+            f"journal {path} can't be written: check its permissions; to look at it only, open it with read_only=True"
+        )
+
+
 def version(path: str, application: int, number: int) -> None:
     """Refuse a database of somebody else's, or of a later nerv.
 

@@ -122,7 +122,8 @@ class Ledger:
         return [(_UPDATE_ENTRY, [(*entry[3:], entry.number) for entry in entries])] if entries else []
 
     def _begin(self, header: Header, changed: dict[str, Going], frames: list[Row]) -> None:
-        if header.id in changed or header.id in self.going:
+        known = header.id in changed or header.id in self.going
+        if known or self._database.rows("SELECT 1 FROM executions WHERE id = ?", (header.id,)):
             raise JournalError(f"{self._database.name} already holds execution {header.id!r}: ids are used once")
         if self._numbers is None:
             self._numbers = self._database.rows("SELECT coalesce(max(number), 0) FROM executions")[0][0]

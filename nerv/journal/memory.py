@@ -13,7 +13,8 @@ class MemoryJournal(TableJournal):
     def __init__(self) -> None:
         database = Database(None)
         database.commit([(sql, [()]) for sql in TABLES.values()])
-        super().__init__(database, self.new_run())
+        run = self.new_run()
+        super().__init__(database, run, lambda: run)
 
     def __repr__(self) -> str:
         return "<MemoryJournal>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from functools import partial
 
 from nerv.errors import JournalError
 from nerv.journal import files, lock
@@ -45,10 +46,12 @@ class SqliteJournal(TableJournal):
                 if read_only:
                     raise JournalError(f"journal {self.path} doesn't exist: nothing can be read from it")
                 files.create(self.path)
+            elif not read_only:
+                files.writable(self.path)
             database = Database(self.path, read_only=read_only)
             lock.opened(self.path)
             files.tables(self.path, database)
-            super().__init__(database, run)
+            super().__init__(database, run, partial(lock.owner, self.path) if read_only else lambda: run)
             if not read_only:
                 for entry in self._reading.entries("ended IS NULL"):
                     self._reading.verify(entry)
@@ -59,10 +62,6 @@ class SqliteJournal(TableJournal):
 
     def __repr__(self) -> str:
         return f"<SqliteJournal {self.path}{' (read only)' if self.read_only else ''}>"
-
-    def running(self) -> int | None:
-        """The number of the opening that may write now, in whatever process; None: there is none."""
-        return self.run if not self.read_only else lock.owner(self.path)
 
     def close(self) -> None:
         """Finish the housekeeping, and let go of the file and the right to write. Closing again does nothing."""

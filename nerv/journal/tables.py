@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -22,24 +23,27 @@ from nerv.journal.reading import Reading
 from nerv.journal.schema import checksum
 from nerv.journal.upkeep import Upkeep
 
+_log = logging.getLogger(__name__)
+
 
 class TableJournal:
-    """A `Journal` and a `DispatchHook`; the protocols say what each method does."""
+    """A `Journal` and a `DispatchHook`; the protocols say what each method does.
 
-    def __init__(self, database: Database, run: int) -> None:
-        self.run = run  # this opening's number
+    Args:
+        database: where its tables are.
+        run: this opening's number.
+        running: gives the number of the opening that may write now, None if there is none.
+    """
+
+    def __init__(self, database: Database, run: int, running: Callable[[], int | None]) -> None:
         self._database = database
         self._lock = threading.RLock()  # held for a commit, and for what must not change between looking and committing
-        self._reading = Reading(database, self.running)
-        self._ledger = Ledger(database, self.run)
+        self._reading = Reading(database, running)
+        self._ledger = Ledger(database, run)
         self._mail = Mail(database, self._lock)
         self._upkeep = Upkeep(database, self._ledger, self._reading, self._lock)
         self._orders: int | None = None
         self._is_open = True
-
-    def running(self) -> int | None:
-        """The number of the opening that may write now, None: there is none."""
-        return self.run
 
     # ---- the engine's side ------------------------------------------------------------------------------------------
 
@@ -180,8 +184,11 @@ class TableJournal:
 
     def _finish(self) -> None:
         self._mail.flush()
-        while self.tidy():
-            continue
+        try:
+            while self.tidy():
+                continue
+        except JournalError:
+            _log.warning("the housekeeping of %s is left to the next opening", self._database.name, exc_info=True)
 
     @staticmethod
     def new_run() -> int:
