@@ -22,42 +22,14 @@ from nerv.calls import Call
 from nerv.errors import WorkerCrashedError
 from nerv.functions import is_coroutine_function
 from nerv.pools.base import Pool, Source
+from nerv.pools.factory import PoolFactory
 from nerv.settings import Settings
 from nerv.tasks import TaskDef
 from nerv.testing.clock import FakeClock
-
-Fault: TypeAlias = Callable[[Call], BaseException | None]
-"""Decides what befalls a call in place of its function: an exception that it fails with, or None."""
+from nerv.testing.faults import Fault
+from nerv.testing.performing import Performer, perform
 
 Step: TypeAlias = Callable[[], None]
-
-
-class InjectedError(Exception):
-    """Raised by nobody: what a call fails with when a simulation decided that it fails."""
-
-
-class Faults:
-    """Lets calls fail at random.
-
-    Args:
-        seed: of its random generator.
-        failing: the chance that a call fails with `InjectedError` in place of running its function.
-        crashing: the chance that the worker dies under it (`WorkerCrashedError`).
-    """
-
-    def __init__(self, seed: int = 0, *, failing: float = 0.0, crashing: float = 0.0) -> None:
-        self._random = Random(seed)  # noqa: S311  (nothing is kept secret by it)
-        self._failing = failing
-        self._crashing = crashing
-
-    def __call__(self, call: Call) -> BaseException | None:
-        """What befalls this call."""
-        drawn = self._random.random()
-        if drawn < self._failing:
-            return InjectedError(f"task {call.task.id!r} was chosen to fail")
-        if drawn < self._failing + self._crashing:
-            return WorkerCrashedError(f"the worker of task {call.task.id!r} was chosen to die")
-        return None
 
 
 class Worker:
@@ -81,10 +53,10 @@ class SimulatedPool:
         clock: needed only for `takes`.
         takes: how many seconds of `clock` a call takes; `math.inf`: it hangs until it is given up. Default: none.
         faults: what befalls calls in place of their functions.
+        perform: what calls a call's function, and sets its `value` or `error`.
     """
 
     attended = False
-    tells_start = False
     left_behind = 0
 
     def __init__(
@@ -97,6 +69,7 @@ class SimulatedPool:
         clock: FakeClock | None = None,
         takes: Callable[[Call], float] | None = None,
         faults: Fault | None = None,
+        perform: Performer = perform,
     ) -> None:
         if takes is not None and clock is None:
             raise ValueError("takes= is in seconds of a FakeClock: pass clock= too")
@@ -105,10 +78,12 @@ class SimulatedPool:
         self.limit = workers
         self.running = 0
         self.counts_running = kind != "process"
+        self.tells_start = kind == "process"
         self._random = Random(seed) if isinstance(seed, int) else seed  # noqa: S311  (no secrets)
         self._clock = clock
         self._takes = takes
         self._faults = faults
+        self._perform = perform
         self._workers = [Worker() for _ in range(workers)]
         self._called = False  # there may be calls that nobody has come for
         self._source: Source
@@ -137,6 +112,8 @@ class SimulatedPool:
         """There was nothing to come for; None is who came for nothing."""
         if worker is not None:
             self._called = False
+            if not self.counts_running:
+                self.running = self._busy()
 
     def tell_cancelled(self, calls: Iterable[Call]) -> None:
         """Its task asks `ctx.cancelled`."""
@@ -227,8 +204,12 @@ class SimulatedPool:
         return sum(bool(worker.calls or worker.finished) for worker in self._workers)
 
     def _begin(self, worker: Worker) -> None:
+        call = worker.calls[0]
+        if self.tells_start and call.timeout is not None:
+            self._source.begin(call)
+            self._source.begun(call)
         if self._takes is not None and self._clock is not None:
-            worker.ends_at = self._clock.monotonic() + self._takes(worker.calls[0])
+            worker.ends_at = self._clock.monotonic() + self._takes(call)
 
     def _run(self, call: Call) -> bool:
         """Let a call end; True: its worker died."""
@@ -236,13 +217,11 @@ class SimulatedPool:
         if error is not None:
             call.error = error
         else:
-            call.run()
-            if self.kind == "async" and call.error is None:
-                _finish_coroutine(call)
+            self._perform(call)
         return isinstance(call.error, WorkerCrashedError)
 
 
-class SimulatedPools:
+class SimulatedPools(PoolFactory):
     """A `pool_factory` for a `WorkflowManager`, all of whose pools are simulated and share one random generator.
 
     A task mustn't wait for another execution, since the thread that would run it is waiting. Inline tasks aren't the
@@ -251,7 +230,7 @@ class SimulatedPools:
     Args:
         seed: decides the order of everything.
         clock: a `FakeClock` that the simulation moves from now on, if it is `auto`.
-        takes, faults: see `SimulatedPool`.
+        takes, faults, perform: see `SimulatedPool`.
     """
 
     def __init__(
@@ -261,14 +240,16 @@ class SimulatedPools:
         clock: FakeClock | None = None,
         takes: Callable[[Call], float] | None = None,
         faults: Fault | None = None,
+        perform: Performer = perform,
     ) -> None:
         self._random = Random(seed)  # noqa: S311  (no secrets)
         self._clock = clock
         self._takes = takes
         self._faults = faults
+        self._perform = perform
         self._pools: list[SimulatedPool] = []
         if clock is not None:
-            clock.drive(self._go_on)
+            clock.drive(self.go_on)
 
     def make(self, name: str, settings: Settings) -> Pool:
         """A simulated pool for one of the built-in names, or a name of the `pools` setting."""
@@ -280,7 +261,14 @@ class SimulatedPools:
         elif name == "async":
             workers = settings.max_coroutines
         pool = SimulatedPool(
-            self._random, name, workers, kind=kind, clock=self._clock, takes=self._takes, faults=self._faults
+            self._random,
+            name,
+            workers,
+            kind=kind,
+            clock=self._clock,
+            takes=self._takes,
+            faults=self._faults,
+            perform=self._perform,
         )
         self._pools.append(pool)
         return pool
@@ -291,10 +279,11 @@ class SimulatedPools:
 
     def run(self) -> None:
         """Go on until nothing can happen any more: all has ended, or waits for something that won't come by itself."""
-        while self._go_on():
+        while self.go_on():
             pass
 
-    def _go_on(self) -> bool:
+    def go_on(self) -> bool:
+        """Let one thing happen, or else time pass until something does. False: nothing will."""
         return self.step() or self._jump()
 
     def _jump(self) -> bool:
@@ -316,13 +305,3 @@ def _step(pools: list[SimulatedPool], random: Random) -> bool:
     if possible:
         random.choice(possible)()
     return bool(possible)
-
-
-def _finish_coroutine(call: Call) -> None:
-    """Run the coroutine that a function of an async pool gave, to its end."""
-    import asyncio
-
-    try:
-        call.value = asyncio.run(call.value)
-    except BaseException as error:  # noqa: BLE001  (whatever a task raises is the task's failure)
-        call.error = error
