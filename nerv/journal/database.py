@@ -106,7 +106,7 @@ class Database:
             try:
                 for row in self._reader.execute(sql, arguments):
                     found.append(row)
-                    total += len(row[column]) + 64
+                    total += len(row[column] or b"") + 64
                     if total >= size:
                         break
             except _ERRORS as error:

@@ -41,13 +41,16 @@ def is_new(path: str) -> bool:
             kind = os.fstat(file.fileno()).st_mode
             head = file.read(_HEAD) if stat.S_ISREG(kind) else b"?"
     except FileNotFoundError:
-        return True
+        head = b""
     except OSError as error:
         raise JournalError(f"journal {path} can't be read ({error.strerror}): check its permissions") from error
     if not head:
         log = Path(f"{path}-wal")
         if log.exists() and log.stat().st_size:
-            raise JournalError(f"journal {path} is empty, but there is a log of it beside it: {_DAMAGED}")
+            raise JournalError(
+                f"journal {path} is missing or empty, but there is a log of it ({log.name}):"
+                " put the file back beside it, or move the log away to begin a new one"
+            )
         return True
     if len(head) < _HEAD or head[:16] != _MAGIC:
         raise JournalError(f"{path} is no journal of nerv's: name another file. It wasn't touched")

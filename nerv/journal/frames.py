@@ -57,7 +57,10 @@ class Row(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether it is what was written."""
-        return self.checksum == checksum(*self[:5])
+        try:
+            return self.checksum == checksum(*self[:5])
+        except (TypeError, struct.error):  # damaged so that it is of other types
+            return False
 
     @property
     def is_pack(self) -> bool:

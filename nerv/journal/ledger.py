@@ -180,7 +180,7 @@ class Ledger:
             " ORDER BY key DESC LIMIT 1",
             (key_of(entry.number, 0), key_of(entry.number + 1, 0)),
         )
-        if not end or not entry.is_whole:
+        if not end or not entry.is_whole or None in end[0]:
             raise JournalError(
                 f"{self._database.name}: execution {known!r} is damaged: `nerv journal check` says how much is whole"
             )

@@ -17,7 +17,7 @@ from nerv.errors import JournalError, described
 from nerv.journal.codec import ENCODER, Stored, encode
 from nerv.journal.database import Database, Statement
 from nerv.journal.deliveries import Delivery, DeliveryState
-from nerv.journal.schema import checksum
+from nerv.journal.schema import checksum, is_whole
 
 _Letter: TypeAlias = tuple[int, str, bytes, int, bytes, int]
 
@@ -117,7 +117,7 @@ class Mail:
             "SELECT id, lane, letter, checksum, progress, progress_checksum FROM deliveries ORDER BY id"
         )
         for number, lane, letter, check, progress, progress_check in rows:
-            if check != checksum(number, lane, letter) or progress_check != checksum(number, progress):
+            if not is_whole(check, number, lane, letter) or not is_whole(progress_check, number, progress):
                 raise JournalError(
                     f"{self._database.name} is damaged: delivery {number} isn't what was written;"
                     " `nerv journal check` says what is whole"

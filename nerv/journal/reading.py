@@ -22,7 +22,7 @@ from nerv.journal.codec import Stored
 from nerv.journal.database import Database
 from nerv.journal.frames import Content, Row, content, facts, header_of, key_of, unpacked
 from nerv.journal.lazy import LazyFacts, LazyValues
-from nerv.journal.schema import ENTRY, Entry, checksum
+from nerv.journal.schema import ENTRY, Entry, is_whole
 from nerv.statuses import WorkflowStatus
 
 CHUNK: Final = 1 << 22
@@ -137,7 +137,7 @@ class Reading:
             "SELECT id, execution, body, checksum FROM orders WHERE execution = ? ORDER BY id", (execution_id,)
         )
         for number, known, body, check in rows:
-            if check != checksum(number, known, body):
+            if not is_whole(check, number, known, body):
                 raise self._damaged(execution_id, f"order {number} isn't what was written")
             kind, data, at = _ORDERS.decode(body)
             found.append(Order(number, known, kind, facts(data), at))
@@ -149,7 +149,7 @@ class Reading:
         for name, body, check in self._database.rows(
             "SELECT name, body, checksum FROM facts WHERE owner = ?", (owner,)
         ):
-            if check != checksum(owner, name, body):
+            if not is_whole(check, owner, name, body):
                 raise JournalError(
                     f"{self._database.name} is damaged: the fact {name!r} of {owner!r} isn't what was written;"
                     " `nerv journal check` says what is whole"
@@ -255,7 +255,7 @@ class Reading:
         """The row that holds a frame which isn't its first, or None."""
         sql = "SELECT key, span FROM frames WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT 1"
         found = self._database.rows(sql, (key_of(entry.number, 0), key_of(entry.number, frame)))
-        if not found or found[0][0] + found[0][1] <= key_of(entry.number, frame):
+        if not found or type(found[0][1]) is not int or sum(found[0]) <= key_of(entry.number, frame):
             return None
         rows = self._database.rows(f"SELECT {_ROW} FROM frames WHERE key = ?", (found[0][0],))  # noqa: S608  (ours)
         return Row(*rows[0]) if rows else None

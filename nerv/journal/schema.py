@@ -48,6 +48,14 @@ def checksum(*parts: Any) -> int:
     return zlib.crc32(ENCODER.encode(parts))
 
 
+def is_whole(written: Any, *parts: Any) -> bool:
+    """Whether a row's parts are what they were when its checksum was written."""
+    try:
+        return bool(written == checksum(*parts))
+    except UnicodeEncodeError:  # a text isn't text any more
+        return False
+
+
 class Entry(NamedTuple):
     """A row of the table `executions`, without the hint."""
 
@@ -64,10 +72,7 @@ class Entry(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether it is what was written."""
-        try:
-            return self.checksum == checksum(*self[:-1])
-        except UnicodeEncodeError:  # its text isn't text any more
-            return False
+        return is_whole(self.checksum, *self[:-1])
 
 
 ENTRY: Final = ", ".join(Entry._fields)
