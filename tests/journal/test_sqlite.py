@@ -294,12 +294,11 @@ def test_the_right_to_write_is_free_when_its_owner_was_killed(writer, path):
 def test_a_child_of_the_killed_owner_does_not_hold_it(path):
     code = (
         "import os, sys, time; from nerv import SqliteJournal; journal = SqliteJournal(sys.argv[1]); pid = os.fork()\n"
-        "if not pid: print('x', flush=True); time.sleep(60)\n"
-        "print(pid, flush=True); time.sleep(60)"
+        "os.write(1, b'%d\\n' % pid); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
     said = {process.stdout.readline().strip(), process.stdout.readline().strip()}
-    (child,) = said - {"x"}
+    (child,) = said - {"0"}
     process.kill()
     process.wait()
     try:
