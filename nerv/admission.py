@@ -12,6 +12,7 @@ from nerv.functions import is_coroutine_function, wants_context
 from nerv.levels import LevelScheduler
 from nerv.lines import Lines
 from nerv.live import Live
+from nerv.lookups import Lookups
 from nerv.pools.base import Pool
 from nerv.pools.inline import InlinePool
 from nerv.scheduler import Scheduler
@@ -35,12 +36,14 @@ class Admission:
         inline: its own inline pool, if it needs one.
         policing: what its tasks' policies come to.
         fallback_queues: by task number, where its fallback runs, if that isn't its own pool.
+        lookup_queues: by number of the tasks that have a `Cache`: where they look into it.
     """
 
     def __init__(self, workflow: Workflow, settings: Settings, pool: Callable[[str], Pool], lines: Lines) -> None:
         self.workflow = workflow
         self.policing = Policing(workflow, lines)
         self.fallback_queues: dict[int, int] = {}
+        self.lookup_queues: dict[int, int] = {}
         self.pools: list[Pool] = []
         self.queue_of: list[int] = []
         self.wants_context: list[bool] = []
@@ -72,8 +75,11 @@ class Admission:
         return problems
 
     def _assign_errands(self, number: int, task: TaskDef, problems: list[Problem]) -> None:
-        """Where a task's fallback and its compensation run."""
+        """Where a task's fallback and its compensation run, and where it looks into the cache."""
         queue = self.queue_of[number]
+        if task.cache is not None:
+            has_threads = self.pools[queue].kind in ("thread", "inline")
+            self.lookup_queues[number] = queue if has_threads else self._queue_named("thread")
         if task.compensate is not None:
             objection = self.pools[queue].objection(
                 msgspec.structs.replace(task, fn=task.compensate, args=(), kwargs={})
@@ -131,6 +137,7 @@ class Admission:
         live.inline = self.inline
         live.wants_context = self.wants_context
         live.fallback_queues = self.fallback_queues
+        lookups = Lookups(self.lookup_queues, self.queue_of) if self.lookup_queues else None
         live.scheduler = kind(
             self.workflow.numbers,
             live.log.ids,
@@ -139,7 +146,7 @@ class Admission:
             len(self.pools),
             live.log.records,
             fail_fast=self._settings.failure_policy == "fail_fast",
-            waits=self.policing.waits(live.pools, live.log.epoch, live),
+            waits=self.policing.waits(live.pools, live.log.epoch, live, lookups),
             saga=self.policing.saga(),
         )
 

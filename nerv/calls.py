@@ -61,6 +61,13 @@ class Call:
         """Whether its function's first argument is the context."""
         return self.live.wants_context[self.number]
 
+    def conclude(self) -> None:
+        """What has to be done with an outcome before the engine takes it over, which happens under its lock."""
+        if self.error is not None:
+            self.judge()
+        else:
+            self.keep()
+
     def judge(self) -> None:
         """Set `retryable`. Asked without the engine's lock: a predicate of the user's may decide."""
         policy = self.task.retry_policy
@@ -72,6 +79,13 @@ class Call:
         except Exception as trouble:  # noqa: BLE001  whatever the predicate raises, the task's own error counts
             self.error.add_note(f"it wasn't retried: retry_on of task {self.task.id!r} raised {described(trouble)}")
 
+    def keep(self) -> None:
+        """Keep the value of a task with a `Cache`. Asked without the engine's lock: a store may take its time."""
+        waits = self.live.scheduler.waits
+        flight = None if waits is None or waits.lookups is None else waits.lookups.flights.get(self.number)
+        if flight is not None and self.is_attempt and not self.abandoned:
+            flight.keep(self.value)
+
     # ---- what runs it ---------------------------------------------------------------------------------------------
 
     def prepare(self, port: Port | None = None) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
@@ -80,14 +94,22 @@ class Call:
         Raises:
             ResultUnavailableError: an Output in the arguments has no value.
         """
+        args, kwargs = self.bound()
+        if self.live.wants_context[self.number]:
+            args = (self.context(port or self), *args)
+        return self.task.fn, args, kwargs  # type: ignore[return-value]  # a Workflow refuses tasks without a function
+
+    def bound(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """The task's arguments, without the context.
+
+        Raises:
+            ResultUnavailableError: an Output in them has no value.
+        """
         task, live = self.task, self.live
         try:
-            args, kwargs = task.bind(live.values, live.params)
+            return task.bind(live.values, live.params)
         except ResultUnavailableError as error:
             raise ResultUnavailableError(f"task {task.id!r} can't start: {error}") from error
-        if live.wants_context[self.number]:
-            args = (self.context(port or self), *args)
-        return task.fn, args, kwargs  # type: ignore[return-value]  # a Workflow refuses tasks without a function
 
     def context(self, port: Port) -> TaskContext:
         """What the function is told of this attempt."""

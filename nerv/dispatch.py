@@ -51,15 +51,15 @@ class Dispatch:
             self.lock
         )  # notified when an execution has ended; while draining, also a call
         self._loans = Loans(self._effects)
-        self._endings = Endings(Random())  # noqa: S311  jitter is no secret
+        self._endings = Endings(Random(), self.call_later)  # noqa: S311  jitter is no secret
         self._lines_alarm_at = inf
 
     # ---- what pools ask (nerv.pools.base.Source) --------------------------------------------------------------------
 
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
-        if finished is not None and finished.error is not None:
-            finished.judge()
+        if finished is not None and (finished.error is not None or finished.task.cache is not None):
+            finished.conclude()
         with self.lock:
             now = self._now()
             if finished is not None:
@@ -87,8 +87,8 @@ class Dispatch:
         """`advance` for several calls at once; see `Source`."""
         calls: list[Call] = []
         for call in finished:
-            if call.error is not None:
-                call.judge()
+            if call.error is not None or call.task.cache is not None:
+                call.conclude()
         with self._effects:
             now = self._now()
             for call in finished:
@@ -275,6 +275,8 @@ class Dispatch:
         now = self._now()
         while lines.news:
             lines.news = False
+            for flight in lines.take_grounded():
+                self._effects.noted.append(flight.failed)
             for event, line in lines.take_circuits():
                 self._effects.noted.append(partial(self.bus.announce, event, data={"name": line.name}))
             for waits, number, line in lines.take_refused():

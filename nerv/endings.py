@@ -6,16 +6,23 @@ says, and keeps the results and errors in step with the events: a result is ther
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
 from msgspec import UNSET
 
+from nerv.caching.desk import Compute, Flight, Hit
+from nerv.caching.stores import MISS
 from nerv.calls import Call
-from nerv.errands import CompensationCall, FallbackCall
+from nerv.errands import CompensationCall, FallbackCall, LookupCall
 from nerv.errors import FatalError, TaskCancelledError, TaskTimeoutError
 from nerv.live import Live
+from nerv.lookups import Lookups
 from nerv.scheduler import PENDING
+from nerv.states import LOOKUP
+from nerv.waits import Reason
 
 
 class Endings:
@@ -23,10 +30,12 @@ class Endings:
 
     Args:
         random: draws the jitter of retries.
+        later: has something done once the lock has been released.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, later: Callable[[Callable[[], Any]], None]) -> None:
         self.random = random
+        self._later = later
 
     def settle(self, call: Call, now: float) -> None:
         """A call has ended, and not as an attempt that returned."""
@@ -35,6 +44,8 @@ class Endings:
             self._compensated(call, now)
         elif isinstance(call, FallbackCall):
             self._fell_back(call, now)
+        elif isinstance(call, LookupCall):
+            self._looked_up(call, now)
         elif call.cancelled and isinstance(error, TaskCancelledError):
             live.scheduler.cancelled(number, now, error)
         elif error is not None:
@@ -100,9 +111,73 @@ class Endings:
             live.undo_errors[call.task.id] = error
         live.scheduler.undone(number, now, error)
 
+    # ---- the cache (nerv/lookups.py) --------------------------------------------------------------------------------
+
+    def _looked_up(self, call: LookupCall, now: float) -> None:
+        live, number, scheduler = call.live, call.number, call.live.scheduler
+        lookups, answer = _lookups(live), call.value
+        del scheduler.errands[number]
+        lookups.looked(number)
+        if call.abandoned:
+            self._later(call.let_go)
+            scheduler.unclaim(number, now)
+        elif call.error is not None:
+            scheduler.claimed.discard(number)
+            self.failed(live, number, call.error, now, retryable=False)
+        elif isinstance(answer, Hit):
+            scheduler.claimed.discard(number)
+            self._reuse(live, number, answer.value, now)
+        elif isinstance(answer, Compute):
+            lookups.flights[number] = answer.flight
+            scheduler.unclaim(number, now)
+            self._not_alone(live, number)
+        elif scheduler.gives_up(number):
+            scheduler.unclaim(number, now)
+        else:
+            scheduler.claimed.discard(number)
+            self._wait(live, number, answer.flight, now)
+
+    def _not_alone(self, live: Live, number: int) -> None:
+        """A task holds what others may wait for: it mustn't if it doesn't start."""
+        scheduler = live.scheduler
+        assert scheduler.waits is not None
+        if scheduler.has_ended(number):
+            scheduler.waits.left(number, 0.0, ok=None)
+        elif scheduler.waits.is_paused:
+            scheduler.waits.pause()
+
+    def _wait(self, live: Live, number: int, flight: Flight, now: float) -> None:
+        assert live.scheduler.waits is not None
+        _lookups(live).awaited[number] = flight
+        live.scheduler.waits.reasons[number] = Reason("cache", now, None)
+        live.scheduler.waiting(number, now, {"reason": "cache"})
+        self._later(partial(flight.when_landed, partial(live.engine.landed, live, number, flight)))
+
+    def landed(self, live: Live, number: int, flight: Flight, now: float) -> bool:
+        """A flight has landed that a task waited for. False: it doesn't any more."""
+        lookups = _lookups(live)
+        if lookups.awaited.get(number) is not flight:
+            return False
+        del lookups.awaited[number]
+        if flight.value is MISS:
+            lookups.again(number)
+            live.scheduler.release(number)
+        else:
+            self._reuse(live, number, flight.value, now)
+        return True
+
+    @staticmethod
+    def _reuse(live: Live, number: int, value: Any, now: float) -> None:
+        live.values[live.tasks[number].id] = value
+        live.scheduler.completed(number, now, {"cached": True})
+
+    # ---- errands ----------------------------------------------------------------------------------------------------
+
     def errand(self, live: Live, number: int) -> Call:
         """The call for an errand that was taken."""
         task = live.tasks[number]
+        if live.scheduler.errands[number] == LOOKUP:
+            return LookupCall(live, number, task, live.scheduler.attempts[number])
         if number in live.setbacks:
             return FallbackCall(live, number, task, live.scheduler.attempts[number], live.setbacks[number])
         saga = live.scheduler.saga
@@ -117,3 +192,10 @@ class Endings:
         return TaskTimeoutError(
             f"{what} ran for longer than its timeout of {call.timeout:g} s (attempt {call.attempt}) and was given up"
         )
+
+
+def _lookups(live: Live) -> Lookups:
+    waits = live.scheduler.waits
+    assert waits is not None
+    assert waits.lookups is not None
+    return waits.lookups

@@ -21,6 +21,8 @@ from math import inf
 from typing import Any, Final
 
 from nerv.bus import EventBus
+from nerv.caching.desk import Desk, Flight
+from nerv.caching.stores import MemoryStore
 from nerv.calls import Call
 from nerv.clock import Clock
 from nerv.dispatch import Dispatch
@@ -44,11 +46,15 @@ class Engine(Dispatch):
         bus: who is told that there are events.
         grace: seconds that cancelled work is given before it is abandoned.
         lines: the limits that tasks share; default: none.
+        desk: where tasks ask for results that were kept; default: one that keeps them in memory.
     """
 
-    def __init__(self, clock: Clock, bus: EventBus, grace: float, lines: Lines | None = None) -> None:
+    def __init__(
+        self, clock: Clock, bus: EventBus, grace: float, lines: Lines | None = None, *, desk: Desk | None = None
+    ) -> None:
         super().__init__(clock, bus, Lines({}) if lines is None else lines)
         self.grace = grace
+        self.desk = Desk(MemoryStore(), clock.time) if desk is None else desk
         self.closed = False
 
     def adopt(self, pool: Pool) -> None:
@@ -119,6 +125,12 @@ class Engine(Dispatch):
                 self._give_up(call)
             live.scheduler.halt(self._now())
             self._moved(live)
+
+    def landed(self, live: Live, number: int, flight: Flight) -> None:
+        """What a task waited for was computed, or wasn't, by another."""
+        with self._effects:
+            if self._endings.landed(live, number, flight, self._now()):
+                self._moved(live)
 
     def _give_up(self, call: Call) -> None:
         """Leave a call behind that didn't stop when it was told to."""

@@ -1,12 +1,15 @@
-"""Errands: calls for a task that aren't attempts of it: its fallback, and its compensation."""
+"""Errands: calls for a task that aren't attempts of it: its fallback, its compensation, a look into the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nerv.caching.desk import Answer, Compute
+from nerv.caching.keys import key_of
+from nerv.caching.stores import Entry
 from nerv.calls import Call
-from nerv.functions import wants_context
+from nerv.functions import name_of, wants_context
 from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
@@ -48,3 +51,51 @@ class CompensationCall(Call):
         if self.wants_context:
             args = (self.context(port or self), *args)
         return self.task.compensate, args, {}  # type: ignore[return-value]  # there is one, or it isn't called
+
+
+class LookupCall(Call):
+    """Looks for the result of a task that has a `Cache`. Its value is the desk's answer."""
+
+    is_attempt = False
+    timeout = None
+    wants_context = False
+
+    def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
+        super().__init__(live, number, task, attempt)
+        self.queue = live.scheduler.queue_of[number]
+
+    def judge(self) -> None:
+        """What can't be hashed now can't be hashed later."""
+
+    def prepare(self, port: Port | None = None) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:  # noqa: ARG002
+        """The question."""
+        return self.ask, (), {}
+
+    def ask(self) -> Answer:
+        """Ask the desk.
+
+        Raises:
+            ResultUnavailableError: an Output in the arguments has no value.
+            CacheKeyError: something can't be hashed.
+        """
+        live, task = self.live, self.task
+        assert task.cache is not None
+        assert task.fn is not None
+        args, kwargs = self.bound()
+        seen = None
+        if live.wants_context[self.number]:
+            seen = {f"the param {name!r}": value for name, value in live.params.items()}
+            seen |= {f"the result of {need!r}": live.values[need] for need in task.needs if need in live.values}
+        key = key_of(task.id, task.cache, task.fn, args, kwargs, seen=seen)
+        return live.engine.desk.ask(key, Entry(name_of(task.fn), task.cache.ttl))
+
+    def run(self) -> None:
+        """Ask. If it was given up meanwhile, the engine has looked for the answer already, or sees to it now."""
+        super().run()
+        if self.abandoned:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """It was given up: what it was told to compute, nobody does."""
+        if isinstance(self.value, Compute):
+            self.value.flight.failed()

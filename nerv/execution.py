@@ -155,6 +155,8 @@ class Execution:
         number = self._number(task_id)
         status_map = self.state["tasks"][live.log.ids[number]]
         facts = reports.last_facts(live.log, number) if live.scheduler.waits is not None else {}
+        if live.tasks[number].cache is not None and status_map["status"] is TaskStatus.COMPLETED:
+            facts = {"cached": False, **facts}
         return reports.task_result(task_id, status_map, live.values, live.errors, facts)
 
     def _number(self, task_id: str) -> int:

@@ -26,6 +26,8 @@ from nerv.limits import Breaker, Stock, Window
 from nerv.policies import CircuitBreaker, RateLimit, RetryPolicy
 
 if TYPE_CHECKING:
+    from nerv.caching.desk import Flight
+    from nerv.lookups import Lookups
     from nerv.waits import Waits
 
 
@@ -223,6 +225,7 @@ class Lines:
         news: whether there is something in the attributes below that it hasn't looked into.
         refused: tasks that a breaker has refused for good, to be failed.
         circuits: breakers that have opened or closed, and the event that tells so.
+        grounded: what executions no longer compute for others (nerv/lookups.py).
         waited_for: lines that somebody waits in.
         resources: by name.
     """
@@ -231,6 +234,7 @@ class Lines:
         self.news = False
         self.refused: list[tuple[Waits, int, BreakerLine]] = []
         self.circuits: list[tuple[EventType, BreakerLine]] = []
+        self.grounded: list[Flight] = []
         self.waited_for: dict[Line, None] = {}
         self._stirred: dict[Line, None] = {}
         self.resources = {name: ResourceLine(name, amount, self) for name, amount in resources.items()}
@@ -274,6 +278,16 @@ class Lines:
         """The engine will tell that a breaker has opened or closed."""
         self.circuits.append((_CHANGES[change], line))
         self.news = True
+
+    def land(self, lookups: Lookups) -> None:
+        """The engine will tell those who wait for what these tasks no longer compute."""
+        self.grounded += lookups.take_adrift()
+        self.news = True
+
+    def take_grounded(self) -> list[Flight]:
+        """What the engine lands now."""
+        grounded, self.grounded = self.grounded, []
+        return grounded
 
     def take_refused(self) -> list[tuple[Waits, int, BreakerLine]]:
         """The refused tasks, which the engine fails now."""

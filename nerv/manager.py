@@ -13,6 +13,8 @@ from typing import Any, Final, Self
 from nerv.admission import BUILT_IN, admitted
 from nerv.bus import EventBus
 from nerv.bus.threads import HandlerThread
+from nerv.caching.desk import Desk
+from nerv.caching.stores import MemoryStore, Store
 from nerv.clock import Clock, SystemClock
 from nerv.decorators import outside_recording
 from nerv.drafts import Drafts
@@ -61,7 +63,8 @@ class WorkflowManager:
         self._services = services
         self._pool_factory = pool_factory or PoolFactory()
         self._lines = Lines(self.settings.resources)
-        self._engine = Engine(self.clock, self.event_bus, self.settings.grace, self._lines)
+        self._desk = Desk(_store(self.settings.cache), self.clock.time)
+        self._engine = Engine(self.clock, self.event_bus, self.settings.grace, self._lines, desk=self._desk)
         self._pools: dict[str, Pool] = {}
         self._executions: dict[str, Execution] = {}
         self._finished: dict[str, None] = {}
@@ -293,6 +296,7 @@ class WorkflowManager:
                 for pool in list(self._pools.values()):
                     pool.close(self.settings.grace)
                 self.event_bus.close(self.settings.grace)
+                self._desk.close()
 
     def _close_at_exit(self) -> None:
         with suppress(RuntimeError):  # since Python 3.12 no thread starts any more, so cleanup that needs one can't run
@@ -324,6 +328,15 @@ class WorkflowManager:
 
 
 _CLOSED: Final = "this manager is closed; make a new one"
+
+
+def _store(path: str | None) -> Store:
+    """Where results are kept."""
+    if path is None:
+        return MemoryStore()
+    from nerv.caching.sqlite import SqliteStore
+
+    return SqliteStore(path)
 
 
 def _params(given: Any) -> dict[str, Any]:

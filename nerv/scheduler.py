@@ -15,7 +15,7 @@ Its state, by task number:
 - `claimed`: tasks that were taken but haven't started (they wait inside a pool). They count as neither ready nor
   running, can be handed back, and a stop spares them until they are.
 - `blame`: for a skipped task, the number of the failed task it was skipped for.
-- `errands`: what a task is taken for, where that isn't an attempt: its FALLBACK, or its COMPENSATION.
+- `errands`: what a task is taken for, where that isn't an attempt: its FALLBACK, its COMPENSATION, or a LOOKUP.
 - `waits` and `saga`: what some tasks wait for besides, and what is to be undone (nerv/waits.py, nerv/sagas.py); None
   where no task has such policies.
 - `undecided`: for each any_completed task, how many of its dependencies might still complete.
@@ -49,6 +49,7 @@ from nerv.states import (
     FAILED,
     FAILED_MOVES,
     FALLBACK,
+    LOOKUP,
     PENDING,
     RETRYING_MOVES,
     RUNNING,
@@ -110,7 +111,7 @@ class Scheduler(TaskStates):
         self.status = WorkflowStatus.PAUSED
         self.records.append((log.WORKFLOW_PAUSED, -1, now, 0, None))
         if self.waits is not None:
-            self.waits.stir()
+            self.waits.pause()
         return True
 
     def resume(self, now: float) -> bool:
@@ -281,6 +282,11 @@ class Scheduler(TaskStates):
         if self.state[number] != WAITING:
             self._move(number, WAITING_MOVES, EventType.TASK_WAITING)
             self.records.append((log.TASK_WAITING, number, now, self.attempts[number], data))
+
+    def look_up(self, number: int) -> None:
+        """A ready task that was taken looks for its result first; it is claimed meanwhile."""
+        self.errands[number] = LOOKUP
+        self.claimed.add(number)
 
     def fall_back(self, number: int, now: float, queue: int) -> None:
         """An attempt failed, the last one: the task is ready to be taken for its fallback, from `queue`."""

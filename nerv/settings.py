@@ -83,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         failure_policy: "fail_fast" starts nothing new after a task's final failure; "continue" runs what it can.
         history_limit: events in the bus's history.
         keep: finished executions, with their results, held in memory.
+        cache: path of the file in which results of tasks with a `Cache` are kept; None: in memory.
         grace: seconds that cancelled or closing work is given.
     """
 
@@ -96,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     failure_policy: Literal["fail_fast", "continue"] = "fail_fast"
     history_limit: int = 1000
     keep: int = 1000
+    cache: str | None = None
     grace: float = 5.0
 
 
@@ -113,7 +115,7 @@ def settings_from(given: Mapping[str, object]) -> Settings:
             continue
         words, fits = _RULES[name]
         if fits(value):
-            good[name] = float(value) if name == "grace" else value  # type: ignore[arg-type]
+            good[name] = _CONVERTED[name](value) if name in _CONVERTED else value
         else:
             problems.append(f"{name} takes {words}, not {_shown(value)}{_guess(name, value)}")
     pools = good.pop("pools", {})
@@ -195,6 +197,10 @@ def _finite(amount: object) -> bool:
     return isinstance(amount, (int, float)) and not isinstance(amount, bool) and 0 < amount < inf
 
 
+def _path(value: object) -> bool:
+    return isinstance(value, (str, os.PathLike)) and bool(path := os.fspath(value)) and isinstance(path, str)
+
+
 def _one_of(*names: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and value in names
 
@@ -219,7 +225,13 @@ _RULES: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "failure_policy": (_listed(FAILURE_POLICIES), _one_of(*FAILURE_POLICIES)),
     "history_limit": ("a whole number from 0", _from_zero),
     "keep": ("a whole number from 0", _from_zero),
+    "cache": ("the path of a file, or None", lambda value: value is None or _path(value)),
     "grace": ("a number of seconds from 0 to a billion", _seconds),
+}
+
+_CONVERTED: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "grace": float,
+    "cache": lambda value: value if value is None else os.fspath(value),
 }
 
 _POOL_RULES: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {

@@ -36,6 +36,7 @@ ANY_COMPLETED: Final = 2
 
 FALLBACK: Final = 1
 COMPENSATION: Final = 2
+LOOKUP: Final = 3
 
 
 def _table(event: EventType) -> dict[int, int]:

@@ -87,7 +87,11 @@ MOVES: Final[dict[EventType, dict[TaskStatus, TaskStatus]]] = {
     EventType.TASK_STARTED: {_PENDING: _RUNNING, _WAITING: _RUNNING},
     EventType.TASK_WAITING: {_PENDING: _WAITING, _RUNNING: _WAITING},
     EventType.TASK_RETRYING: {_RUNNING: _WAITING},
-    EventType.TASK_COMPLETED: {_RUNNING: TaskStatus.COMPLETED, _WAITING: TaskStatus.COMPLETED},
+    EventType.TASK_COMPLETED: {
+        _PENDING: TaskStatus.COMPLETED,
+        _WAITING: TaskStatus.COMPLETED,
+        _RUNNING: TaskStatus.COMPLETED,
+    },
     EventType.TASK_FAILED: {_PENDING: TaskStatus.FAILED, _WAITING: TaskStatus.FAILED, _RUNNING: TaskStatus.FAILED},
     EventType.TASK_SKIPPED: {_PENDING: TaskStatus.SKIPPED, _WAITING: TaskStatus.SKIPPED},
     EventType.TASK_CANCELLED: {

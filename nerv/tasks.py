@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
+from nerv.caching.policy import Cache
 from nerv.errors import Problem, WorkflowDefinitionError, near
 from nerv.functions import name_of
 from nerv.policies import CircuitBreaker, RateLimit, RetryPolicy, finite
@@ -42,6 +43,7 @@ class _Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     compensate: Callable[..., Any] | None = None
     rate_limit: RateLimit | None = None
     circuit_breaker: CircuitBreaker | None = None
+    cache: Cache | None = None
     metadata: TaskMetadata | None = None
     # worked out from args and kwargs when the task is made, never given: what is referred to
     _outputs: tuple[str, ...] = ()
@@ -70,6 +72,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
         compensate: undoes the completed task when the execution fails or is cancelled: called with the result.
         rate_limit: a `RateLimit`.
         circuit_breaker: a `CircuitBreaker`.
+        cache: a `Cache`: reuse the result in later executions.
         metadata: a `TaskMetadata`.
 
     Raises:
@@ -105,6 +108,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
             and self.compensate is None
             and self.rate_limit is None
             and self.circuit_breaker is None
+            and self.cache is None
             and self.metadata is None
             and self.name.__class__ is self.description.__class__ is str
         ):
@@ -138,6 +142,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
             and self.compensate is None
             and self.rate_limit is None
             and self.circuit_breaker is None
+            and self.cache is None
             and self.fallback is UNSET
         )
 
@@ -156,6 +161,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
             "fallback": name_of(self.fallback) if callable(self.fallback) else self.fallback is not UNSET,
             "compensate": None if self.compensate is None else name_of(self.compensate),
             "limits": [repr(self.rate_limit), repr(self.circuit_breaker)],
+            "cache": None if self.cache is None else _cache_terms(self.cache),
         }
         return repr(told)
 
@@ -218,7 +224,8 @@ class TaskDef(_Fields, frozen=True, eq=False):
 
 _GIVEN: Final = (
     "id", "fn", "name", "description", "dependencies", "args", "kwargs", "priority", "pool", "run_when", "timeout",
-    "retry_policy", "resources", "fallback", "compensate", "rate_limit", "circuit_breaker", "metadata",
+    "retry_policy", "resources", "fallback", "compensate", "rate_limit", "circuit_breaker", "cache",
+    "metadata",
 )  # fmt: skip
 
 
@@ -229,6 +236,10 @@ def _retry_terms(policy: RetryPolicy) -> list[Any]:
     *numbers, retry_on, never = msgspec.structs.astuple(policy)
     told = [name_of(kind) for kind in retry_on] if isinstance(retry_on, tuple) else name_of(retry_on)
     return [*numbers, told, [name_of(kind) for kind in never]]
+
+
+def _cache_terms(cache: Cache) -> list[Any]:
+    return [cache.ttl, None if cache.key is None else name_of(cache.key), cache.version]
 
 
 def _rebuilt(fields: dict[str, Any]) -> TaskDef:
@@ -340,6 +351,8 @@ def _check_policies(task: TaskDef, problems: list[str]) -> None:
         problems.append(f"rate_limit takes a RateLimit, such as RateLimit(10, 1.0), not {task.rate_limit!r}")
     if task.circuit_breaker is not None and not isinstance(task.circuit_breaker, CircuitBreaker):
         problems.append(f"circuit_breaker takes a CircuitBreaker, not {task.circuit_breaker!r}")
+    if task.cache is not None and not isinstance(task.cache, Cache):
+        problems.append(f"cache takes a Cache, such as Cache(ttl=3600), not {task.cache!r}")
     if task.resources is not None:
         _check_resources(task, problems)
 

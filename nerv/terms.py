@@ -7,6 +7,7 @@ from typing import Any
 
 from nerv.errors import Problem, near
 from nerv.lines import Line, Lines, Terms
+from nerv.lookups import Lookups
 from nerv.sagas import Saga
 from nerv.scheduler import ALL_FINISHED
 from nerv.tasks import TaskDef
@@ -77,9 +78,9 @@ class Policing:
             )
         return f"task {task.id!r} needs {amount:g} of {name!r}, and there are {known[name].stock.amount:g} in all"
 
-    def waits(self, pools: Sequence[Any], epoch: float, owner: Any) -> Waits | None:
+    def waits(self, pools: Sequence[Any], epoch: float, owner: Any, lookups: Lookups | None) -> Waits | None:
         """What the scheduler keeps of it; None if no task has policies."""
-        return Waits(self.terms, self._all, pools, epoch, owner) if self.terms else None
+        return Waits(self.terms, self._all, pools, epoch, owner, lookups=lookups) if self.terms else None
 
     def saga(self) -> Saga | None:
         """What there would be to undo; None if no task has a compensation."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nerv.graph import NUMBER_MASK
 from nerv.lines import BreakerLine, Line, Lines, Terms
+from nerv.lookups import Lookups
+from nerv.states import RUNNING
 from nerv.statuses import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -36,14 +38,23 @@ class Waits:
         pools: what stands for the pool of each queue, the same for all executions.
         epoch: epoch seconds at the moment 0.0, for the events' data.
         owner: whose it is; `Lines` gives it back to the engine.
+        lookups: the tasks that look for their result first; None: there are none.
     """
 
     def __init__(
-        self, terms: Mapping[int, Terms], lines: Lines, pools: Sequence[Any], epoch: float, owner: Any
+        self,
+        terms: Mapping[int, Terms],
+        lines: Lines,
+        pools: Sequence[Any],
+        epoch: float,
+        owner: Any,
+        *,
+        lookups: Lookups | None = None,
     ) -> None:
         self.terms = terms
         self.lines = lines
         self.owner = owner
+        self.lookups = lookups
         self.parked: dict[int, Line] = {}
         self.reasons: dict[int, Reason] = {}
         self.scheduler: Scheduler
@@ -61,12 +72,20 @@ class Waits:
     # ---- limits -----------------------------------------------------------------------------------------------------
 
     def admit(self, number: int, queue: int, now: float) -> int:
-        """Which task may start: this one, or else the next of the queue that may; -1: none. The others join a line."""
+        """Which task may start: this one, or else the next of the queue that may; -1: none. The others join a line.
+
+        One that has to look for its result first has an errand then.
+        """
         scheduler = self.scheduler
         ready = scheduler.ready[queue]
         while True:
             terms = self.terms.get(number)
-            if terms is None or not terms.lines or number in scheduler.errands or self._enter(number, terms, now):
+            if terms is None or number in scheduler.errands:
+                return number
+            if self.lookups is not None and self.lookups.comes_first(number):
+                scheduler.look_up(number)
+                return number
+            if not terms.lines or self._enter(number, terms, now):
                 return number
             if not ready:
                 return -1
@@ -106,6 +125,22 @@ class Waits:
         """An attempt has ended, well or not (None: that says nothing): what it held is free."""
         for line, token in self._passes.pop(number, ()):
             line.leave(token, now, ok=ok)
+        if self.lookups is not None:
+            self.lookups.left(number)
+            self._look_after()
+
+    def _look_after(self) -> None:
+        if self.lookups is not None and self.lookups.adrift:
+            self.lines.land(self.lookups)
+
+    # ---- pauses -----------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """None of these tasks starts for a while: nobody shall wait for them."""
+        self.stir()
+        if self.lookups is not None:
+            self.lookups.pause(self.scheduler.state, RUNNING)
+            self._look_after()
 
     def stir(self) -> None:
         """What was offered to these tasks may not be taken: let others try."""
@@ -133,6 +168,8 @@ class Waits:
         """Tasks whose moment has come are ready."""
         while self._due and self._due[0][0] <= now:
             _, number = heappop(self._due)
+            if self.lookups is not None and number not in self.scheduler.errands:
+                self.lookups.again(number)
             self.scheduler.woken(number)
 
     # ---- ends -------------------------------------------------------------------------------------------------------
@@ -141,6 +178,9 @@ class Waits:
         """These tasks won't start any more."""
         for number in doomed:
             self.parked.pop(number, None)
+            if self.lookups is not None:
+                self.lookups.left(number)
+        self._look_after()
         self._due = [entry for entry in self._due if entry[1] not in doomed]
         heapify(self._due)
         self.stir()
@@ -149,6 +189,9 @@ class Waits:
         """The execution has ended: nobody waits any more."""
         self.parked.clear()
         self._due.clear()
+        if self.lookups is not None:
+            self.lookups.close()
+            self._look_after()
         for line in self._used:
             line.forget(self)
         self.stir()

@@ -82,7 +82,6 @@ def test_a_flight_lands_once():
     front = desk()
     flight = front.ask("k", ENTRY).flight
     flight.failed()
-    flight.keep("too late")
     flight.failed()
     assert flight.value is MISS
     again = front.ask("k", ENTRY)
@@ -92,6 +91,15 @@ def test_a_flight_lands_once():
     again.flight.keep(1)
     again.flight.failed()
     assert again.flight.value == 1
+
+
+def test_what_is_computed_after_the_landing_is_kept_all_the_same():
+    front = desk()
+    flight = front.ask("k", ENTRY).flight
+    flight.failed()
+    flight.keep("late")
+    assert flight.value is MISS
+    assert front.ask("k", ENTRY) == Hit("late")
 
 
 def test_who_comes_after_the_landing_is_told_at_once():

@@ -34,10 +34,9 @@ class Flight:
         self.waiting: list[Callable[[], Any]] = []
 
     def keep(self, value: Any) -> None:
-        """It was computed. Nothing happens if the flight has landed already: it was given up, and this comes late."""
-        if not self.has_landed:
-            self._desk.keep(self.key, value, self._entry)
-            self._desk.land(self, value)
+        """It was computed. It is kept also if the flight has landed already, because nobody was to wait any longer."""
+        self._desk.keep(self.key, value, self._entry)
+        self._desk.land(self, value)
 
     def failed(self) -> None:
         """It wasn't computed: the function raised, was cancelled, given up or never called. Nothing happens if the

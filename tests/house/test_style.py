@@ -42,6 +42,7 @@ LAYERS = (
     "effects",
     "states",
     "lines",
+    "lookups",
     "waits",
     "sagas",
     "scheduler",
@@ -89,6 +90,7 @@ UPWARD = {
     ("nerv.turns", "nerv.live"): "a lane belongs to a live execution",
     ("nerv.turns", "nerv.pools.base"): "a lane leads to a pool",
     ("nerv.live", "nerv.engine"): "a live execution tells its engine of progress",
+    ("nerv.lines", "nerv.lookups"): "lines are where the engine hears of what nobody computes any more",
     ("nerv.lines", "nerv.waits"): "a line holds whose tasks wait in it",
     ("nerv.states", "nerv.waits"): "the scheduler's state has what its tasks wait for",
     ("nerv.states", "nerv.sagas"): "the scheduler's state has what is to be undone",
@@ -108,7 +110,7 @@ OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "c
 HOSTS = {"pytest": "nerv.pytest_plugin"}
 
 # The decisions are pure: these layers know no thread, clock, file or loop.
-PURE = ("scheduler", "states", "levels", "waits", "sagas", "lines", "plan", "policies", "limits", "events")
+PURE = ("scheduler", "states", "levels", "waits", "lookups", "sagas", "lines", "plan", "policies", "limits", "events")
 IMPURE = ("threading", "time", "sqlite3", "asyncio")
 
 # What `import nerv` doesn't load: who needs it waits for it then.
