@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from nerv.events import Event, EventType, Facts
+from nerv.far import Far, FarFacts, FarValues
 
 Record: TypeAlias = tuple[int, int, float, int, Any]
 
@@ -70,7 +71,8 @@ class EventLog:
         code, task, at, attempt, data = self.records[seq - 1]
         task_id = self.ids[task] if task >= 0 else None
         if code == TASK_COMPLETED and with_result and task_id is not None:
-            data = Facts(data or (), result=self.values[task_id])
+            value = self.values.raw(task_id) if isinstance(self.values, FarValues) else self.values[task_id]
+            data = FarFacts(data or {}, value) if isinstance(value, Far) else Facts(data or (), result=value)
         elif data is None:
             data = _NOTHING
         else:

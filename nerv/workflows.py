@@ -205,6 +205,23 @@ class Workflow:
         """The graph in Graphviz's language."""
         return drawing.dot(self.name, self._definitions, self._numbers)
 
+    def to_dask(self, params: Mapping[str, Any] | None = None) -> dict[Any, Any]:
+        """A Dask graph, task id -> Dask's task, that any of Dask's schedulers runs; see `nerv.interop.dask.to_dask`.
+
+        Raises:
+            WorkflowDefinitionError: a task asks for what a graph hasn't got, or a param is missing.
+        """
+        from nerv.interop.dask import to_dask
+
+        return to_dask(self, params)
+
+    @staticmethod
+    def from_dask(graph: Any, keys: Any = None, *, name: str = "dask") -> Workflow:
+        """A Dask graph or collection as a Workflow; see `nerv.interop.dask.from_dask`."""
+        from nerv.interop.dask import from_dask
+
+        return from_dask(graph, keys, name=name)
+
     def _repr_svg_(self) -> str:
         return drawing.svg(self._definitions, self._graph)
 

@@ -15,7 +15,10 @@ class PoolFactory:
         """A new pool by one of the built-in names, or a name of the `pools` setting."""
         kind, workers = name, settings.workers
         if name in settings.pools:
-            kind, workers = settings.pools[name].kind, settings.pools[name].workers
+            own = settings.pools[name]
+            if own.kind == "dask":
+                return _dask(name, own.workers, own.address)
+            kind, workers = own.kind, own.workers
         elif name == "process":
             workers = settings.processes
         elif name == "async":
@@ -39,6 +42,12 @@ def _async(name: str, workers: int) -> Pool:
     from nerv.pools.coroutine import AsyncPool
 
     return AsyncPool(name, workers)
+
+
+def _dask(name: str, workers: int, address: str | None) -> Pool:
+    from nerv.pools.dask import DaskPool
+
+    return DaskPool(name, workers, address)
 
 
 def _inline(name: str, workers: int) -> Pool:  # noqa: ARG001  there is one caller

@@ -1,0 +1,500 @@
+"""`DaskPool`: calls run on the workers of a Dask cluster, and their results stay there.
+
+Theory of operation. One thread, the desk, started with the first work, takes calls from the engine, sends them in
+batches, and takes in what the cluster says: its futures' ends, and events of ours (nerv/pools/dask_worker.py). It sleeps
+in its inbox; everybody else (the engine, Dask's threads) only leaves a note there.
+
+**Ahead.** A call's way to a worker and back takes several milliseconds, so each worker thread has some calls in line.
+They are claims: a call starts, for the engine, when its worker says that its function begins.
+
+**Results** are futures. A task of the same pool that reads one is sent the future, and Dask has it moved from worker to
+worker; all others get a `Far`, which the execution's values fetch when somebody reads them.
+
+**Dying.** Dask doesn't run our tasks again when their worker dies (`OneLife`): nerv's policies decide. Calls that were
+in line there are sent again, and use up no attempt. A call that had begun has failed. Its word that it begins may have
+died with the worker, though: while a worker's threads aren't all accounted for, the calls that were next in line there
+count as begun.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from nerv.calls import Call
+from nerv.context import LogEntry, TaskContext
+from nerv.errors import FatalError, NervError, TaskCancelledError, WorkerCrashedError, described
+from nerv.far import FarValues
+from nerv.functions import is_coroutine_function
+from nerv.pools.base import Source
+from nerv.pools.dask_cluster import CENSUS, Cluster, Distant
+from nerv.pools.script import is_being_loaded
+from nerv.pools.sending import SCALARS, packed_without_script
+from nerv.references import Outputs, Reference, Template
+from nerv.tasks import TaskDef
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+AHEAD: Final = 4
+"""Calls in line for each of the cluster's threads, beside the one that it runs. Measured with calls of 10 ms."""
+LAST_WORD: Final = 0.1
+"""Seconds after the first bad news of a worker in which the rest of it comes."""
+
+
+class Ticket:
+    """A call on its way: its key in the cluster, its future there, and the address of the worker that has begun it."""
+
+    __slots__ = ("begun_by", "call", "future", "is_outcome", "key", "number")
+
+    def __init__(self, number: int, key: str, call: Call) -> None:
+        self.number = number
+        self.key = key
+        self.call = call
+        self.future: Future | None = None
+        self.begun_by = ""
+        self.is_outcome = False
+
+
+class DaskPool:
+    """Runs calls on a Dask cluster.
+
+    Args:
+        name: the pool's.
+        workers: worker processes of a cluster of our own; with an address, how many calls run at once (0: as many as
+            the cluster has threads).
+        address: the scheduler's; None: a cluster of our own on this machine.
+    """
+
+    kind = "dask"
+    counts_running = False
+    attended = False
+    tells_start = True
+    left_behind = 0
+
+    def __init__(self, name: str, workers: int, address: str | None = None) -> None:
+        self.name = name
+        self.limit = 1  # calls that are sent at once; set when the cluster's threads are counted
+        self.running = 0
+        self.cluster = Cluster(address, workers)
+        self._most = workers if address is not None else 0
+        self._source: Source
+        self._door = threading.Lock()  # guards the four below: it opens once, and not any more after `close`
+        self._is_open = False
+        self._trouble: str | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._called = False
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._functions: dict[int, tuple[Any, bytes]] = {}  # by id: the function and its pickle
+        self._prefix = f"nerv-{os.urandom(4).hex()}"
+        self._numbers = itertools.count(1)
+        # What follows is the desk's own.
+        self._tickets: dict[str, Ticket] = {}
+        self._of: dict[Call, Ticket] = {}
+        self._ended: list[Call] = []
+        self._limbo: dict[str, list[Ticket]] = {}  # by a dead worker's address: calls that it hadn't begun, they say
+        self._charged: dict[str, int] = {}  # and how many it had begun
+        self._counted_at = 0.0
+        self._is_over = False
+
+    def bind(self, source: Source) -> None:
+        """Told once where calls come from."""
+        self._source = source
+
+    # ---- before anything runs ---------------------------------------------------------------------------------------
+
+    def objection(self, task: TaskDef) -> str | None:
+        """No cluster, coroutine functions, functions and arguments that can't be pickled."""
+        if is_being_loaded():
+            return (
+                "can't start: this script is being imported by one of its own worker processes; "
+                'put what starts work under `if __name__ == "__main__":`'
+            )
+        if task.fn is not None and is_coroutine_function(task.fn):
+            return f"is a coroutine function, which the pool {self.name!r} can't run; leave out pool="
+        return self._opened() or self._unsendable(task)
+
+    def _opened(self) -> str | None:
+        """Connect, once. The result says why that can't be."""
+        with self._door:
+            if not self._is_open and self._trouble is None:
+                try:
+                    self.cluster.open(self._prefix, self._heard)
+                    self._count()
+                except ModuleNotFoundError as error:
+                    self._trouble = (
+                        f"can't run in the pool {self.name!r}, which needs Dask: pip install nerv[dask] ({error})"
+                    )
+                except Exception as error:  # noqa: BLE001  whatever went wrong is what the caller is told
+                    self._trouble = (
+                        f"can't run in the pool {self.name!r}: no Dask scheduler answers at {self.cluster.address} "
+                        f"({described(error)}); start one, or mend the pool's address"
+                        if self.cluster.address
+                        else f"can't run in the pool {self.name!r}: no cluster starts here ({described(error)})"
+                    )
+                else:
+                    self._is_open = True
+            return self._trouble
+
+    def _unsendable(self, task: TaskDef) -> str | None:
+        try:
+            self._function(task.fn)
+        except Exception as error:  # noqa: BLE001  pickling runs whatever the callable holds
+            return f"has a function that can't be sent to a cluster: {described(error)}"
+        for place, value in [*enumerate(task.args), *task.kwargs.items()]:
+            if value.__class__ not in SCALARS and not isinstance(value, (Reference, Outputs, Template)):
+                try:
+                    packed_without_script(value)
+                except Exception as error:  # noqa: BLE001  likewise
+                    where = f"args[{place}]" if isinstance(place, int) else f"kwargs[{place!r}]"
+                    return f"has an argument, {where}, that can't be sent to a cluster: {described(error)}"
+        return None
+
+    def _function(self, fn: Any) -> bytes:
+        known = self._functions.get(id(fn))
+        if known is None:
+            known = self._functions[id(fn)] = fn, packed_without_script(fn)
+        return known[1]
+
+    def _count(self) -> None:
+        """Count the cluster's threads."""
+        self._counted_at = monotonic()
+        threads = max(1, self.cluster.threads())
+        self.limit = min(self._most, threads) if self._most else threads * (1 + AHEAD)
+
+    # ---- told by the engine, under its lock -------------------------------------------------------------------------
+
+    def call_up(self, ready: int) -> None:  # noqa: ARG002  the desk takes what there is
+        """See that the desk comes for calls."""
+        if not self._called:
+            self._called = True
+            self._source.call_later(self._get_up)
+
+    def arrived(self, worker: Any) -> None:
+        """The desk asks by itself."""
+
+    def rested(self, worker: Any) -> None:
+        """The desk sees that it was given nothing; a call_up after this wakes it."""
+
+    # ---- told without the lock --------------------------------------------------------------------------------------
+
+    def _get_up(self) -> None:
+        with self._door:
+            if self._closed:
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=f"nerv-cluster-{self.name}", daemon=True)
+                self._thread.start()
+        self._inbox.put(self._look)
+
+    def tell_cancelled(self, calls: Iterable[Call]) -> None:
+        """Take back what hasn't begun, and tell the workers, for `ctx.cancelled`."""
+        self._inbox.put(partial(self._cancel, list(calls)))
+
+    def abandon(self, calls: Iterable[Call]) -> None:
+        """Have the workers leave these calls behind, each in a thread of its own, and go on with others."""
+        self._inbox.put(partial(self._give_up, list(calls)))
+
+    def close(self, patience: float) -> None:
+        """End the connection, and the cluster if it is ours."""
+        with self._door:
+            self._closed = True
+            thread = self._thread
+        self._inbox.put(self._finish)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(patience + 1.0)
+        if self._is_open:
+            self.cluster.close(max(patience, 1.0))
+
+    # ---- told by Dask, in its threads -------------------------------------------------------------------------------
+
+    def _heard(self, event: tuple[float, tuple[Any, ...]]) -> None:
+        self._inbox.put(partial(self._listen, *event[1]))
+
+    def _is_done(self, key: str, future: Future) -> None:
+        self._inbox.put(partial(self._take_in, key, future))
+
+    # ---- the desk ---------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._is_over:
+            self._inbox.get()()
+            while True:
+                try:
+                    note = self._inbox.get_nowait()
+                except Empty:
+                    break
+                note()
+            self._serve()
+
+    def _finish(self) -> None:
+        self._is_over = True
+
+    def _look(self) -> None:
+        """There is work, they say; `_serve` looks after every note."""
+
+    def _serve(self) -> None:
+        """Tell the engine what has ended, and send what is ready."""
+        self._called = False
+        while True:
+            ended, self._ended = self._ended, []
+            room = 0 if self._is_over else self.limit - len(self._tickets)
+            calls = self._source.advance_many(self, ended, self, max(0, room))
+            if calls:
+                self._send(calls)
+            self.running = len(self._tickets)
+            if not self._ended and (not calls or room <= len(calls)):
+                return
+
+    def _send(self, calls: list[Call]) -> None:
+        if not self.cluster.is_connected:
+            self._ended += [self._failed(call, self._lost()) for call in calls]
+            return
+        if monotonic() - self._counted_at > CENSUS:
+            self._count()
+        batches: dict[tuple[int, Any], list[tuple[Ticket, Any]]] = {}
+        for call in calls:
+            number = next(self._numbers)
+            ticket = Ticket(number, f"{self._prefix}-{number}", call)
+            try:
+                task = self._dasks_task(ticket)
+            except BaseException as error:  # noqa: BLE001  filling in and pickling run the users' code
+                self._ended.append(self._failed(call, error))
+                continue
+            wants = None if call.task.metadata is None else call.task.metadata.values.get("resources")
+            terms = int(call.task.priority) - 1, tuple(sorted(dict(wants or {}).items()))
+            batches.setdefault(terms, []).append((ticket, task))
+        for (priority, resources), batch in batches.items():
+            for ticket, _ in batch:
+                self._tickets[ticket.key] = self._of[ticket.call] = ticket
+            futures = self.cluster.submit(
+                {ticket.key: task for ticket, task in batch}, priority=priority, resources=dict(resources)
+            )
+            for ticket, _ in batch:
+                ticket.future = futures[ticket.key]
+                ticket.future.add_done_callback(partial(self._is_done, ticket.key))
+        self._cancel([call for call in calls if call.cancelled])  # they were told before there was anybody to tell
+
+    def _dasks_task(self, ticket: Ticket) -> Any:
+        """A call as a task of Dask's."""
+        from dask._task_spec import Task, TaskRef
+
+        from nerv.pools.dask_worker import perform
+
+        call = ticket.call
+        if call.is_attempt:
+            function, body, far = self._attempt(call)
+        else:
+            function, body, far = self._errand(call)
+        refs = [TaskRef(result.key) for result in far]
+        return Task(ticket.key, perform, ticket.key, self._prefix, function, body, *refs)
+
+    def _attempt(self, call: Call) -> tuple[bytes, bytes, list[Distant]]:
+        task, live = call.task, call.live
+        args, kwargs = task.given
+        far: dict[str, Distant] = {}
+        near = {}
+        for need in task.needs if call.wants_context else task.outputs:
+            filed = live.values.raw(need) if isinstance(live.values, FarValues) else live.values.get(need)
+            if isinstance(filed, Distant) and filed.cluster is self.cluster and filed.is_only_there:
+                far[need] = filed
+            elif need in live.values:
+                near[need] = live.values[need]
+        params = (
+            live.params
+            if call.wants_context
+            else {name: live.params[name] for name in task.params if name in live.params}
+        )
+        facts = (_facts(call), task.needs) if call.wants_context else None
+        return (
+            self._function(task.fn),
+            packed_without_script((args, kwargs, list(far), near, dict(params), facts)),
+            [*far.values()],
+        )
+
+    def _errand(self, call: Call) -> tuple[bytes, bytes, list[Distant]]:
+        fn, args, kwargs = call.prepare()
+        facts = None
+        if call.wants_context:
+            facts, args = (_facts(call), call.task.needs), args[1:]
+        return (
+            packed_without_script(fn),
+            packed_without_script((args, kwargs, [], {}, dict(call.live.params), facts)),
+            [],
+        )
+
+    # ---- what the cluster says --------------------------------------------------------------------------------------
+
+    def _listen(self, what: str, key: str, *words: Any) -> None:
+        ticket = self._tickets.get(key)
+        if ticket is None or ticket.call.abandoned:
+            return
+        call = ticket.call
+        if what == "begun":
+            ticket.begun_by = str(words[0])
+            if call.claimed:
+                self._source.begin(call)
+            self._source.begun(call)
+            if call.cancelled:
+                self.cluster.tell({ticket.begun_by: [key]}, given_up=False)
+        elif what == "progress":
+            call.report(*words)
+        elif what == "log":
+            call.record(LogEntry(*words))
+        elif what == "outcome":
+            ticket.is_outcome = True
+
+    def _take_in(self, key: str, future: Future) -> None:
+        """A future has ended."""
+        from distributed.scheduler import KilledWorker
+
+        ticket = self._tickets.get(key)
+        if ticket is None:
+            return
+        if future.status == "finished":
+            result = self.cluster.result(future, key)
+            try:
+                ticket.call.value = result.fetch() if ticket.is_outcome else result
+            except NervError as error:
+                ticket.call.error = error
+            self._settle(ticket)
+        elif future.status == "error":
+            error = future.exception()
+            if isinstance(error, KilledWorker):
+                self._mourn(ticket, error.last_worker.address, error.last_worker.nthreads)
+                return
+            carried = getattr(error, "args", ())[0] if type(error).__name__ == "CarriedError" else error
+            self._failed(ticket.call, carried.with_traceback(future.traceback()))
+            self._settle(ticket)
+        else:
+            self._lose_all()
+
+    def _settle(self, ticket: Ticket) -> None:
+        del self._tickets[ticket.key]
+        self._of.pop(ticket.call, None)
+        self._ended.append(ticket.call)
+
+    @staticmethod
+    def _failed(call: Call, error: BaseException) -> Call:
+        call.error = error
+        return call
+
+    def _lost(self) -> FatalError:
+        return FatalError(
+            f"the connection to {self.cluster} was lost, and with it what ran there; start the scheduler and then this "
+            "workflow again"
+        )
+
+    def _lose_all(self) -> None:
+        """The scheduler is gone: one call fails and says so, the others are cancelled by that."""
+        error: BaseException = self._lost()
+        for ticket in list(self._tickets.values()):
+            if ticket.call.claimed:
+                self._drop(ticket)
+                self._source.give_back([ticket.call])
+                continue
+            self._failed(ticket.call, error)
+            self._settle(ticket)
+            if isinstance(error, FatalError):
+                self._source.advance_many(self, [self._ended.pop()], None, 0)
+                error = TaskCancelledError(str(error))
+
+    # ---- dead workers -----------------------------------------------------------------------------------------------
+
+    def _mourn(self, ticket: Ticket, address: str, threads: int) -> None:
+        if address not in self._charged:
+            self._charged[address] = 0
+            timer = threading.Timer(LAST_WORD, lambda: self._inbox.put(partial(self._bury, address, threads)))
+            timer.daemon = True
+            timer.name = "nerv-cluster-timer"
+            timer.start()
+        if ticket.begun_by == address:
+            self._charge(ticket, address)
+        else:
+            self._limbo.setdefault(address, []).append(ticket)
+
+    def _charge(self, ticket: Ticket, address: str) -> None:
+        self._charged[address] += 1
+        call = ticket.call
+        self._failed(
+            call,
+            WorkerCrashedError(
+                f"task {call.task.id!r}: the cluster's worker {address} died while it ran the task; out of memory, a "
+                "crash in native code and os._exit do that; other tasks aren't affected, and a retry runs on another"
+            ),
+        )
+        self._settle(ticket)
+
+    def _bury(self, address: str, threads: int) -> None:
+        """All has been heard of a dead worker: some calls count as begun, the others are sent again."""
+        left = sorted(self._limbo.pop(address, ()), key=lambda ticket: ticket.number)
+        left = [ticket for ticket in left if self._tickets.get(ticket.key) is ticket]
+        suspects = max(0, threads - self._charged.pop(address))
+        for ticket in left[:suspects]:
+            self._charge_late(ticket, address)
+        again = [ticket.call for ticket in left[suspects:]]
+        for ticket in left[suspects:]:
+            self._drop(ticket)
+        if again:
+            self._send(again)
+
+    def _charge_late(self, ticket: Ticket, address: str) -> None:
+        self._charged[address] = 0
+        self._charge(ticket, address)
+        del self._charged[address]
+
+    # ---- stopping ---------------------------------------------------------------------------------------------------
+
+    def _drop(self, ticket: Ticket) -> None:
+        """Nobody waits for it any more; what Dask hasn't begun of it, it forgets with the future."""
+        del self._tickets[ticket.key]
+        self._of.pop(ticket.call, None)
+
+    def _cancel(self, calls: list[Call]) -> None:
+        running: dict[str, list[str]] = {}
+        for call in calls:
+            ticket = self._of.get(call)
+            if ticket is None or call.abandoned:
+                continue
+            if ticket.begun_by:
+                running.setdefault(ticket.begun_by, []).append(ticket.key)
+            elif call.claimed:
+                self._drop(ticket)
+                self._source.give_back([call])
+            else:
+                self._drop(ticket)
+                self._ended.append(self._failed(call, TaskCancelledError(f"task {call.task.id!r} was told to stop")))
+        if running:
+            self.cluster.tell(running, given_up=False)
+
+    def _give_up(self, calls: list[Call]) -> None:
+        running: dict[str, list[str]] = {}
+        for call in calls:
+            ticket = self._of.get(call)
+            if ticket is not None:
+                if ticket.begun_by:
+                    running.setdefault(ticket.begun_by, []).append(ticket.key)
+                self._drop(ticket)
+        if running:
+            self.cluster.tell(running, given_up=True)
+
+
+def _facts(call: Call) -> dict[str, Any]:
+    """What a worker builds a task's context from; the deadline in seconds, of which the worker makes a moment."""
+    context = call.context(call)
+    known = {
+        name: getattr(context, name)
+        for name in TaskContext.__slots__
+        if name not in ("params", "results") and not name.startswith("_")
+    }
+    if "deadline" in known:
+        known["deadline"] = call.timeout
+    return known
