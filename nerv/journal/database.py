@@ -106,7 +106,9 @@ class Database:
             try:
                 for row in self._reader.execute(sql, arguments):
                     found.append(row)
-                    total += len(row[column] or b"") + 64
+                    total += 64 + (
+                        len(row[column]) if type(row[column]) is bytes else 0
+                    )  # a damaged one may be anything
                     if total >= size:
                         break
             except _ERRORS as error:

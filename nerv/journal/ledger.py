@@ -27,11 +27,15 @@ from nerv.journal.database import Database, Statement
 from nerv.journal.frames import Row, bodies, header_body, key_of, row
 from nerv.journal.schema import ENTRY, Entry, checksum
 
+WORTH: Final = 2048
+"""Bytes from which a frame by itself is worth compressing."""
+
 _ENDINGS: Final = {WORKFLOW_COMPLETED: "COMPLETED", WORKFLOW_FAILED: "FAILED", WORKFLOW_CANCELLED: "CANCELLED"}
 _INSERT_FRAME: Final = "INSERT INTO frames (key, first_seq, count, span, body, checksum) VALUES (?, ?, ?, ?, ?, ?)"
-_INSERT_ENTRY: Final = f"INSERT INTO executions ({ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  (ours)
+_INSERT_ENTRY: Final = f"INSERT INTO executions ({ENTRY}, tidy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  (ours)
 _UPDATE_ENTRY: Final = (
-    "UPDATE executions SET status = ?, started = ?, ended = ?, run = ?, last = ?, checksum = ? WHERE number = ?"
+    "UPDATE executions SET status = ?, started = ?, ended = ?, run = ?, last = ?, checksum = ?, tidy = ?"
+    " WHERE number = ?"
 )
 _SET_FACT: Final = "INSERT OR REPLACE INTO facts (owner, name, body, checksum) VALUES (?, ?, ?, ?)"
 _DROP_FACT: Final = "DELETE FROM facts WHERE owner = ? AND name = ?"
@@ -52,8 +56,14 @@ class Going(Struct):
     frame: int = 1
     seq: int = 1
     loose: int = 0  # frames since it was packed last
+    size: int = 0  # bytes of frames
     is_new: bool = False
     is_changed: bool = False
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether there is nothing to pack in it."""
+        return self.frame <= 2 and self.size < WORTH
 
     def entry(self) -> Entry:
         """Its row in the directory."""
@@ -91,10 +101,10 @@ class Ledger:
         statements: list[Statement] = []
         if frames:
             statements.append((_INSERT_FRAME, frames))
-        new = [one.entry() for one in changed.values() if one.is_new]
+        new = [(*one.entry(), one.is_tidy) for one in changed.values() if one.is_new]
         if new:
             statements.append((_INSERT_ENTRY, new))
-        statements += self._updates([one.entry() for one in changed.values() if one.is_changed and not one.is_new])
+        statements += self._updates([one for one in changed.values() if one.is_changed and not one.is_new])
         if batch.facts or batch.orders_done:
             statements += self._small(batch)
         return statements, changed
@@ -107,19 +117,19 @@ class Ledger:
                 self.going[known] = one
             else:
                 self.going.pop(known, None)
-                self.ended.append(one.number)
+                if not one.is_tidy:
+                    self.ended.append(one.number)
             if self._numbers is not None and one.number > self._numbers:
                 self._numbers = one.number
 
     def releasing(self, execution_ids: Sequence[str]) -> tuple[list[Statement], list[str]]:
         """What it takes to let go of executions (of all, if none is named), and which of them are there."""
         known = [one for one in (execution_ids or [*self.going]) if one in self.going]
-        entries = [structs.replace(self.going[one], run=0).entry() for one in known]
-        return self._updates(entries), known
+        return self._updates([structs.replace(self.going[one], run=0) for one in known]), known
 
     @staticmethod
-    def _updates(entries: list[Entry]) -> list[Statement]:
-        return [(_UPDATE_ENTRY, [(*entry[3:], entry.number) for entry in entries])] if entries else []
+    def _updates(some: list[Going]) -> list[Statement]:
+        return [(_UPDATE_ENTRY, [(*one.entry()[3:], one.is_tidy, one.number) for one in some])] if some else []
 
     def _begin(self, header: Header, changed: dict[str, Going], frames: list[Row]) -> None:
         known = header.id in changed or header.id in self.going
@@ -151,6 +161,7 @@ class Ledger:
             one.frame += 1
             one.loose += 1
             one.seq += count
+            one.size += len(body)
         self._note(one, stretch)
 
     @staticmethod

@@ -68,7 +68,7 @@ class TableJournal:
 
     def unfinished(self) -> list[ExecutionRecord]:
         """The executions that haven't ended, oldest first."""
-        return [one for one in self.executions() if not one.status.is_final]
+        return self._reading.records(self._reading.entries("ended IS NULL"))
 
     def load(self, execution_id: str, *, epoch: float = 0.0) -> History:
         """Everything about one execution."""

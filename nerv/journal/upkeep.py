@@ -9,6 +9,7 @@ pace at which it is written stays as large as it is.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from datetime import datetime
 from math import isfinite
 from typing import Final
@@ -17,7 +18,7 @@ from nerv.errors import ConfigError, JournalError
 from nerv.journal.base import Finding
 from nerv.journal.database import Database, Statement
 from nerv.journal.frames import Row, key_of, packed
-from nerv.journal.ledger import Ledger
+from nerv.journal.ledger import WORTH, Ledger
 from nerv.journal.reading import Reading
 from nerv.journal.schema import Entry
 
@@ -28,7 +29,7 @@ PACK_SIZE: Final = 1 << 18
 """Bytes that a pack holds, about, before it is compressed; frames of that size are left alone."""
 
 _PIECE: Final = 1 << 22  # bytes to read in one piece of work
-_AT_ONCE: Final = 100  # executions removed in one transaction
+_AT_ONCE: Final = 100  # executions tidied or removed in one transaction
 
 
 class Upkeep:
@@ -48,47 +49,62 @@ class Upkeep:
         self._lock = lock
         found = database.rows("SELECT number FROM executions WHERE ended IS NOT NULL AND tidy = 0")
         self._loose = [number for (number,) in found]
+        self._begin = 0  # where in the last of them to go on
 
     # ---- packing ----------------------------------------------------------------------------------------------------
 
     def tidy(self) -> bool:
-        """Pack one execution, or a few megabytes of it; whether there is more to do."""
+        """Pack executions, a few megabytes of them in one commit; whether there is more to do."""
         with self._lock:
             self._loose += self._ledger.ended
             self._ledger.ended.clear()
             if self._loose:
-                number = self._loose[-1]
-                if not self._pack(number):
-                    self._loose.pop()
-                    self._database.commit([("UPDATE executions SET tidy = 1 WHERE number = ?", [(number,)])], sync=None)
+                self._tidy_ended()
                 return bool(self._loose)
             for going in self._ledger.going.values():
                 if going.loose >= PACK_AT:
-                    if not self._pack(going.number):
-                        going.loose = 0
+                    self._commit(self._packs(going.number, key_of(going.number, going.frame - going.loose))[0])
+                    going.loose = 0
                     return True
         return False
 
-    def _pack(self, number: int) -> bool:
-        """Pack the first frames of an execution that can be; whether it was worth it."""
-        sql = "SELECT key, first_seq, count, span, body, checksum FROM frames WHERE key > ? AND key < ? ORDER BY key"
-        begin, end = key_of(number, 0), key_of(number + 1, 0)
-        while True:
-            rows = [Row(*row) for row in self._database.some(sql, (begin, end), _PIECE, 4)]
-            if not rows:
-                return False
-            run = _run(rows)
-            if run:
-                self._replace(run, packed(run))
-                return True
-            begin = rows[-1].key
+    def _tidy_ended(self) -> None:
+        statements: list[Statement] = []
+        tidy: list[tuple[int]] = []
+        size = 0
+        while self._loose and size < _PIECE and len(tidy) < _AT_ONCE:
+            number = self._loose[-1]
+            packs, self._begin, read = self._packs(number, self._begin)
+            statements += packs
+            size += read
+            if not self._begin:
+                tidy.append((self._loose.pop(),))
+        if tidy:
+            statements.append(("UPDATE executions SET tidy = 1 WHERE number = ?", tidy))
+        self._commit(statements)
 
-    def _replace(self, rows: list[Row], pack: Row) -> None:
-        statements: list[Statement] = [
-            ("DELETE FROM frames WHERE key >= ? AND key <= ?", [(rows[0].key, rows[-1].key)]),
-            ("INSERT INTO frames (key, first_seq, count, span, body, checksum) VALUES (?, ?, ?, ?, ?, ?)", [pack]),
-        ]
-        self._database.commit(statements, sync=None)
+    def _commit(self, statements: list[Statement]) -> None:
+        if statements:
+            self._database.commit(statements, sync=None)
+
+    def _packs(self, number: int, begin: int) -> tuple[list[Statement], int, int]:
+        """What it takes to pack a few megabytes of an execution's frames, from a key on (0: the first). The key to go
+        on from comes with it (0: this was all), and how many bytes were read.
+        """
+        sql = "SELECT key, first_seq, count, span, body, checksum FROM frames WHERE key >= ? AND key < ? ORDER BY key"
+        keys = (begin or key_of(number, 1), key_of(number + 1, 0))
+        rows = [Row(*row) for row in self._database.some(sql, keys, _PIECE, 4)]
+        statements: list[Statement] = []
+        for run in _runs(rows):
+            statements += [
+                ("DELETE FROM frames WHERE key >= ? AND key <= ?", [(run[0].key, run[-1].key)]),
+                (
+                    "INSERT INTO frames (key, first_seq, count, span, body, checksum) VALUES (?, ?, ?, ?, ?, ?)",
+                    [packed(run)],
+                ),
+            ]
+        read = sum(len(row.body) for row in rows if type(row.body) is bytes)  # a damaged one may be anything
+        return statements, rows[-1].key + 1 if read >= _PIECE else 0, read
 
     # ---- forgetting -------------------------------------------------------------------------------------------------
 
@@ -137,6 +153,7 @@ class Upkeep:
                 ]
             )
             gone = {one.number for one in entries}
+            self._begin = 0
             self._loose = [number for number in self._loose if number not in gone]
             self._ledger.ended[:] = [number for number in self._ledger.ended if number not in gone]
 
@@ -169,23 +186,21 @@ class Upkeep:
         return found
 
 
-def _run(rows: list[Row]) -> list[Row]:
-    """The first rows in a row that are worth packing, no more than a pack holds; nothing: none are."""
+def _runs(rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows that are worth packing: those that follow each other together, no more than a pack holds."""
     run: list[Row] = []
     size = 0
     for row in rows:
-        small = not row.is_pack and len(row.body) < PACK_SIZE and row.is_whole
-        if small and size < PACK_SIZE and (not run or run[-1].key + run[-1].span == row.key):
+        is_small = row.is_whole and not row.is_pack and len(row.body) < PACK_SIZE
+        if run and (size >= PACK_SIZE or not is_small or run[-1].key + run[-1].span != row.key):
+            if len(run) > 1 or size >= WORTH:
+                yield run
+            run, size = [], 0
+        if is_small:
             run.append(row)
             size += len(row.body)
-        elif run:
-            if len(run) > 1 or size > _WORTH:
-                return run
-            run, size = ([row], len(row.body)) if small else ([], 0)
-    return run if len(run) > 1 or size > _WORTH else []
-
-
-_WORTH: Final = 2048  # bytes from which one row alone is worth compressing
+    if len(run) > 1 or size >= WORTH:
+        yield run
 
 
 def _moment(before: datetime | float | None) -> float | None:

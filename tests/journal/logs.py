@@ -33,7 +33,7 @@ class Log:
         head = Header(name, "wf", created_at=created_at, **header)
         self.write([start], ids=self.ids, headers=[head])
 
-    def write(self, records, values=None, claims=(), *, ids=(), headers=(), sync=True, **batch):
+    def write(self, records, values=None, claims=(), *, ids=(), headers=(), sync=False, **batch):
         values = values or {}
         encoded = {number: encode(value, self.ids[number]) for number, value in values.items()}
         stretch = Stretch(self.id, len(self.records) + 1, records, EPOCH, ids, encoded, claims)

@@ -1,4 +1,4 @@
-"""`FaultyJournal` fails when it is told to, and keeps what was written before; of what wasn't, nothing or a beginning."""
+"""`FaultyJournal` fails when it is told to, and keeps what was written before; of the rest, nothing or a beginning."""
 
 import pytest
 
