@@ -134,6 +134,8 @@ class Admission:
         """Give the live execution its pools and its scheduler."""
         kind = LevelScheduler if self._settings.scheduling == "levels" else Scheduler
         live.pools = self.pools
+        if any(pool.kind == "dask" for pool in self.pools):
+            live.keep_far()
         live.inline = self.inline
         live.wants_context = self.wants_context
         live.fallback_queues = self.fallback_queues

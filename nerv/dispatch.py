@@ -8,7 +8,7 @@ isn't full, `call_up` tells the pool, which decides by itself whom to wake and w
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from math import inf
 from random import Random
@@ -23,6 +23,7 @@ from nerv.lines import Lines
 from nerv.live import Live
 from nerv.loans import Loans
 from nerv.pools.base import Effect, Pool
+from nerv.recording import Recorder
 from nerv.scheduler import ALL_FINISHED
 from nerv.turns import Lane, Turns
 
@@ -42,6 +43,7 @@ class Dispatch:
         self.lines = lines
         self.timer = clock.alarms()
         self.lives: dict[str, Live] = {}  # executions that haven't ended
+        self.recorder: Recorder | None = None
         self.draining = False
         self._now = clock.monotonic
         self._turns: dict[Pool, Turns] = {}
@@ -58,8 +60,12 @@ class Dispatch:
 
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
-        if finished is not None and (finished.error is not None or finished.task.cache is not None):
-            finished.conclude()
+        if finished is not None:
+            if finished.error is not None or finished.task.cache is not None:
+                finished.conclude()
+            if self.recorder is not None and finished.error is None:
+                self.recorder.keep(finished)
+        commits = False
         with self.lock:
             now = self._now()
             if finished is not None:
@@ -71,9 +77,13 @@ class Dispatch:
                 pool.arrived(worker)
             call = self._take(pool, now)
             if call is None:
-                pool.rested(worker)
+                commits = self.recorder is not None and self.recorder.strict and pool.may_block and finished is not None
+                if not commits:
+                    pool.rested(worker)
             if self.lines.news:
                 self._sort_out()
+            if self.recorder is not None and self.recorder.wanted and not commits:
+                self.recorder.rouse()
             noted: Sequence[Effect] = self._effects.noted
             if noted:
                 self._effects.noted = []
@@ -81,6 +91,16 @@ class Dispatch:
                 noted = ()  # not the shared list: others note in it as soon as the lock is free
         for effect in noted:
             effect()
+        return self._again(pool, worker) if commits else call
+
+    def _again(self, pool: Pool, worker: Any) -> Call | None:
+        """There was nothing, but perhaps there is when what has happened is in the journal: write it, and look again."""
+        assert self.recorder is not None
+        self.recorder.commit()
+        with self._effects:
+            call = self._take(pool, self._now())
+            if call is None:
+                pool.rested(worker)
         return call
 
     def advance_many(self, pool: Pool, finished: list[Call], worker: Any, most: int) -> list[Call]:
@@ -89,6 +109,8 @@ class Dispatch:
         for call in finished:
             if call.error is not None or call.task.cache is not None:
                 call.conclude()
+            if self.recorder is not None and call.error is None:
+                self.recorder.keep(call)
         with self._effects:
             now = self._now()
             for call in finished:
@@ -200,7 +222,7 @@ class Dispatch:
             if lane is not turns.only or not lane.ready:
                 turns.served(lane)
             pool.running += 1
-            if self.bus.active or live.on_change:
+            if self.bus.active or live.on_change or self.recorder is not None:
                 self._tell(live)
             if not pool.attended and turns:
                 self._call_up(pool, turns)
@@ -268,10 +290,14 @@ class Dispatch:
         raise NotImplementedError
 
     def _sort_out(self) -> None:
-        """Look into what is new with the lines."""
+        """Look into what is new with the lines, and have written what is to be."""
         lines = self.lines
-        if not lines.news:
-            return
+        if lines.news:
+            self._sort_lines(lines)
+        if self.recorder is not None and self.recorder.wanted:
+            self.recorder.rouse()
+
+    def _sort_lines(self, lines: Lines) -> None:
         now = self._now()
         while lines.news:
             lines.news = False
@@ -311,7 +337,7 @@ class Dispatch:
                 lane.turns.add(lane)
                 if lane.pool is not asking:
                     self._call_up(lane.pool, lane.turns)
-        if self.bus.active or live.on_change:
+        if self.bus.active or live.on_change or self.recorder is not None:
             self._tell(live)
         waits = live.scheduler.waits
         if waits is not None and waits.next_due < live.alarm_at:
@@ -326,6 +352,8 @@ class Dispatch:
         if self.bus.active and not log.dirty:
             log.dirty = True
             self.bus.nudge(log)
+        if self.recorder is not None:
+            self.recorder.mark(live)
         if live.on_change:
             self._effects.noted.extend(live.on_change)
 
@@ -336,8 +364,8 @@ class Dispatch:
         if live.inline is not None:
             del self._turns[live.inline]
             self._effects.noted.append(live.inline.wake)
-        self._effects.noted.append(live.ended.set)
-        self._effects.noted.extend(live.on_end)
+        release: Iterable[Effect] = (live.ended.set, *live.on_end)
+        self._effects.noted.extend(release if self.recorder is None else self.recorder.ended(live, release))
 
     @staticmethod
     def _pool_of(call: Call) -> Pool:

@@ -57,8 +57,8 @@ class Endings:
         terms = None if scheduler.waits is None else scheduler.waits.terms.get(number)
         if terms is None or scheduler.gives_up(number):
             self._fail(live, number, error, now)
-        elif retryable and terms.retry is not None and scheduler.attempts[number] < terms.attempts:
-            delay = terms.retry.delay(scheduler.attempts[number], self.random)
+        elif retryable and terms.retry is not None and scheduler.failures(number) < terms.attempts:
+            delay = terms.retry.delay(scheduler.failures(number), self.random)
             scheduler.retrying(number, now, error, now + delay)
         elif terms.fallback is UNSET or not isinstance(error, Exception) or isinstance(error, FatalError):
             self._fail(live, number, error, now)

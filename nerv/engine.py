@@ -15,7 +15,7 @@ bus is nudged once when a log has grown, if anybody listens at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 from typing import Any, Final
@@ -26,11 +26,13 @@ from nerv.caching.stores import MemoryStore
 from nerv.calls import Call
 from nerv.clock import Clock
 from nerv.dispatch import Dispatch
+from nerv.effects import Effects
 from nerv.errors import NervError, TaskCancelledError, TaskTimeoutError
 from nerv.events import EventType
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.pools.base import Pool
+from nerv.statuses import WorkflowStatus
 from nerv.turns import Lane, Turns
 
 ABANDONED_LIMIT: Final = 256
@@ -64,18 +66,25 @@ class Engine(Dispatch):
 
     # ---- what executions ask ----------------------------------------------------------------------------------------
 
-    def start(self, live: Live) -> None:
-        """Begin an execution."""
+    def start(self, live: Live, reused: Sequence[int] = (), facts: Mapping[str, Any] | None = None) -> None:
+        """Begin an execution. `reused` tasks have their results already; `facts` go into WORKFLOW_STARTED."""
+        data = {"workflow_id": live.workflow_id, "execution_id": live.id, **(facts or {})}
+        self._begin_with(live, lambda now: live.scheduler.start(now, data, reused))
+
+    def resume_recovered(self, live: Live, go_on: Callable[[], None]) -> None:
+        """Go on with an execution from the journal; `go_on` has its scheduler do so."""
+        self._begin_with(live, lambda _: go_on())
+
+    def _begin_with(self, live: Live, begin: Callable[[float], None]) -> None:
         with self._effects:
             if live.inline is not None:
                 self._turns[live.inline] = Turns()
                 live.inline.bind(self)
             self.lives[live.id] = live
-            data = {"workflow_id": live.workflow_id, "execution_id": live.id}
             now = self._now()
-            live.scheduler.start(now, data)
+            begin(now)
             if live.workflow.timeout is not None:
-                live.deadline = now + live.workflow.timeout
+                live.deadline = live.scheduler.records[0][2] + live.workflow.timeout
                 self._arm(live, live.deadline)
             live.lanes = [
                 Lane(live, queue, ready, pool, self._turns[pool])
@@ -151,6 +160,41 @@ class Engine(Dispatch):
             pool.running -= not call.lent
             self._freed(pool)
         self._effects.noted.append(lambda: pool.abandon([call]))
+
+    # ---- what the recorder asks -------------------------------------------------------------------------------------
+
+    @property
+    def effects(self) -> Effects:
+        """The lock, and what is to be done when it is released."""
+        return self._effects
+
+    def moved(self, live: Live) -> None:
+        """Tasks have become ready (lock held)."""
+        self._moved(live)
+
+    def fault(self, live: Live, error: BaseException) -> None:
+        """End an execution that can't be kept any more (lock held)."""
+        self._fail(live, error, self._now())
+        self._moved(live)
+
+    def leave(self, live: Live) -> None:
+        """Let go of a kept execution, as it is: what runs is given up, nothing more is recorded, it can be resumed."""
+        with self._effects:
+            for call in list(live.active.values()):
+                call.cancelled = True
+                self._leave_behind(call)
+            if self.lives.pop(live.id, None) is None:
+                return
+            live.scheduler.status = WorkflowStatus.INTERRUPTED
+            if live.alarm is not None:
+                live.alarm.cancel()
+            for ready in live.scheduler.ready:
+                ready.clear()
+            if live.inline is not None:
+                del self._turns[live.inline]
+                self._effects.noted.append(live.inline.wake)
+            self._effects.noted += [live.ended.set, *live.on_end, *live.on_change]
+            self._quiet.notify_all()
 
     # ---- time -------------------------------------------------------------------------------------------------------
 
@@ -246,7 +290,10 @@ class Engine(Dispatch):
             if self.lives:
                 self.drain(self.grace)
                 for live in list(self.lives.values()):
-                    self.cancel(live, "the engine was closed")
+                    if live.kept is not None:
+                        self.leave(live)
+                    else:
+                        self.cancel(live, "the engine was closed")
                 self._go_on()  # for cleanup
                 with self.lock:
                     self._wait_until(lambda: not self.lives, self.grace)

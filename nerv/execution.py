@@ -22,15 +22,16 @@ from nerv.statuses import TaskResult, TaskStatus, WorkflowStatus
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
-    from nerv.manager import WorkflowManager
+    from nerv.hub import Hub
     from nerv.projector import PMap
 
 
 class Execution:
     """One run of a workflow. Everything here may be called from any thread, while it runs and after it has ended."""
 
-    def __init__(self, live: Live, manager: WorkflowManager) -> None:
-        self._live = live
+    def __init__(self, live: Live | None, manager: Hub) -> None:
+        if live is not None:
+            self._live = live
         self._manager = manager
         self._projector = manager.state_projector
         self._released = False
@@ -80,7 +81,7 @@ class Execution:
         if live.ended.is_set():
             return MappingProxyType(live.values)
         with live.engine.lock:
-            return MappingProxyType(dict(live.values))
+            return MappingProxyType(live.values.copy())
 
     @property
     def failures(self) -> Mapping[str, BaseException]:

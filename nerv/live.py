@@ -13,6 +13,7 @@ from nerv.calls import Call
 from nerv.clock import Alarm
 from nerv.context import LogEntry
 from nerv.eventlog import EventLog
+from nerv.far import FarValues
 from nerv.pools.base import Pool
 from nerv.scheduler import Scheduler
 from nerv.tasks import TaskDef
@@ -20,6 +21,7 @@ from nerv.turns import Lane
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
+    from nerv.recording import Kept
     from nerv.engine import Engine
 
 LOG_LIMIT = 10_000
@@ -41,6 +43,8 @@ class Live:
         setbacks: task number -> the error of its last attempt, while its fallback is on the way.
         undo_errors: task id -> exception, of compensations that failed.
         fallback_queues: by task number, of tasks whose fallbacks don't run in their own pool.
+        kept: what the recorder holds for it; None: it isn't journaled.
+        farewell: what is done when its last event is in the journal.
         deadline: when the whole has run for too long, on the engine's clock.
         alarm, alarm_at: what rings the engine for this execution, and when.
         inline: the pool of its inline tasks, if it has any.
@@ -48,7 +52,7 @@ class Live:
 
     __slots__ = (
         "__weakref__", "active", "alarm", "alarm_at", "contextvars", "deadline", "ended", "engine", "errors",
-        "fallback_queues", "id", "inline", "lanes", "log", "logs", "on_change", "on_end", "params", "pools",
+        "fallback_queues", "farewell", "id", "inline", "kept", "lanes", "log", "logs", "on_change", "on_end", "params", "pools",
         "scheduler", "services", "setbacks", "tasks", "undo_errors", "values", "wants_context", "workflow",
         "workflow_id",
     )  # fmt: skip
@@ -90,12 +94,20 @@ class Live:
         self.undo_errors: dict[str, BaseException] = {}
         self.fallback_queues: dict[int, int] = {}
         self.deadline = inf
+        self.kept: Kept | None = None
+        self.farewell: list[Callable[[], Any]] = []
         self.alarm: Alarm | None = None
         self.alarm_at = inf
 
     def fallback_queue(self, number: int) -> int:
         """The queue from which a task's fallback is taken: a worker process may not know the function."""
         return self.fallback_queues.get(number, self.scheduler.queue_of[number])
+
+    def keep_far(self) -> None:
+        """From now on results may be elsewhere: some pool of it leaves them where they are made."""
+        values = FarValues()
+        dict.update(values, self.values)
+        self.values = self.log.values = values
 
     def report(self, call: Call, done: float, total: float | None, message: str) -> None:
         """A running call tells how far it is."""

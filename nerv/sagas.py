@@ -33,6 +33,7 @@ class Saga:
     def __init__(self, undoable: Container[int], cleanup: Sequence[int]) -> None:
         self.left: list[int] | None = None
         self.tries = 0
+        self.undone_before: Container[int] = ()  # in a process that died
         self.floor = len(cleanup)
         self._undoable = undoable
         self._cleanup = cleanup
@@ -53,7 +54,11 @@ class Saga:
         return scheduler.unfinished == sum(not scheduler.has_ended(number) for number in self._cleanup)
 
     def _completed(self, records: Sequence[Record]) -> list[int]:
-        return [task for code, task, *_ in records if code == TASK_COMPLETED and task in self._undoable]
+        return [
+            task
+            for code, task, *_ in records
+            if code == TASK_COMPLETED and task in self._undoable and task not in self.undone_before
+        ]
 
     def _hold_cleanup(self, scheduler: Scheduler) -> None:
         for ready in scheduler.ready:

@@ -30,6 +30,7 @@ that a plain task doesn't need: what is special about a task is encoded in `miss
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
@@ -91,18 +92,34 @@ class Scheduler(TaskStates):
 
     # ---- the life of the execution --------------------------------------------------------------------------------
 
-    def start(self, now: float, data: dict[str, Any]) -> None:
-        """Begin: tasks that need nothing are ready. An execution without tasks is complete at once."""
+    def start(self, now: float, data: dict[str, Any], reused: Sequence[int] = ()) -> None:
+        """Begin: tasks that need nothing are ready. An execution without tasks is complete at once.
+
+        `reused` tasks, which don't depend on any that aren't, are complete from the start.
+        """
         self.status = WorkflowStatus.RUNNING
         if self.waits is not None:
             self.waits.scheduler = self
         self.records.append((log.WORKFLOW_STARTED, -1, now, 0, {**data, "task_count": self.unfinished}))
+        for number in reused:
+            self._reuse(number, now)
         for number, count in enumerate(self.missing):
-            if not count:
+            if not count and self.state[number] == PENDING:
                 self.release(number)
         if self.cancelling:
             self.stop(now)
-        self._finish_if_done(now)
+        self.finish_if_done(now)
+
+    def _reuse(self, number: int, now: float) -> None:
+        self.state[number] = COMPLETED
+        self.counts[COMPLETED] += 1
+        self.unfinished -= 1
+        self.records.append((log.TASK_COMPLETED, number, now, 0, {"reused": True}))
+        for dependent in self._dependents[number]:
+            if self.rules[dependent] == ANY_COMPLETED:
+                self.missing[dependent] = 0
+            else:
+                self.missing[dependent] -= 1
 
     def pause(self, now: float) -> bool:
         """Give out nothing more until `resume`. False: it wasn't RUNNING."""
@@ -160,7 +177,7 @@ class Scheduler(TaskStates):
             error = TaskCancelledError(self.reason or "the execution was halted")
             for number in self.saga.give_up():
                 self.records.append((log.TASK_COMPENSATED, number, now, 0, {"error": error}))
-        self._finish_if_done(now)
+        self.finish_if_done(now)
 
     def _finish(self, now: float) -> None:
         counts = self.counts
@@ -237,7 +254,7 @@ class Scheduler(TaskStates):
         self.claimed.remove(number)
         if self.stopping and self.rules[number] != ALL_FINISHED:
             self._cancel_all([number], now)
-            self._finish_if_done(now)
+            self.finish_if_done(now)
         else:
             self.release(number)
 
@@ -258,7 +275,7 @@ class Scheduler(TaskStates):
                 self.release(dependent)
         self.unfinished -= 1
         if self.unfinished <= self._floor:
-            self._finish_if_done(now)
+            self.finish_if_done(now)
 
     def gives_up(self, number: int) -> bool:
         """Whether a task that fails now gets neither another attempt nor its fallback: everything but cleanup stops."""
@@ -303,7 +320,7 @@ class Scheduler(TaskStates):
         self._spread([number], now)
         if self.fail_fast and not self.stopping:
             self.stop(now)
-        self._finish_if_done(now)
+        self.finish_if_done(now)
 
     def cancelled(self, number: int, now: float, error: object) -> None:
         """A running task stopped because it was told to, or was given up."""
@@ -311,7 +328,7 @@ class Scheduler(TaskStates):
             self.waits.left(number, now, ok=None)
         self._end(number, now, CANCELLED_MOVES, EventType.TASK_CANCELLED, {"error": error, "reason": self.reason})
         self._spread([number], now)
-        self._finish_if_done(now)
+        self.finish_if_done(now)
 
     def progressed(self, number: int, now: float, data: dict[str, Any]) -> bool:
         """A running task reports how far it is. False: it isn't running any more."""
@@ -325,15 +342,24 @@ class Scheduler(TaskStates):
         if self.has_ended(number):
             return False
         before = self.ranks[number]
-        if self.ranks is self.graph.ranks:
-            self.ranks = list(self.ranks)
-        after = self.ranks[number] = with_priority(before, priority)  # type: ignore[index]  # the list made above
-        for ready in self.ready:
+        after = self.set_priority(number, priority)
+        for ready in self.ready if self.staging is None else (*self.ready, *self.staging.heaps):
             if before in ready:
                 ready[ready.index(before)] = after
                 heapify(ready)
         self.records.append((log.TASK_REPRIORITIZED, number, now, self.attempts[number], {"priority": priority}))
         return True
+
+    def set_priority(self, number: int, priority: int) -> int:
+        """Change a task's rank, which is returned."""
+        if self.ranks is self.graph.ranks:
+            self.ranks = list(self.ranks)
+        rank = self.ranks[number] = with_priority(self.ranks[number], priority)  # type: ignore[index]  # the list above
+        return rank
+
+    def failures(self, number: int) -> int:
+        """How many of a task's attempts have failed, those that were lost with the process not counted."""
+        return self.attempts[number] - self.lost[number] if self.lost else self.attempts[number]
 
     # ---- undoing (nerv/sagas.py) ------------------------------------------------------------------------------------
 
@@ -359,7 +385,7 @@ class Scheduler(TaskStates):
         del self.errands[number]
         self.records.append((log.TASK_COMPENSATED, number, now, self.saga.tries, {"error": error}))
         self.saga.undone(self)
-        self._finish_if_done(now)
+        self.finish_if_done(now)
 
     # ---- how the execution ends --------------------------------------------------------------------------------------
 
@@ -378,9 +404,10 @@ class Scheduler(TaskStates):
         if self.waits is not None:
             self.waits.drop(set(doomed))
         self._cancel_all(doomed, now)
-        self._finish_if_done(now)
+        self.finish_if_done(now)
 
-    def _finish_if_done(self, now: float) -> None:
+    def finish_if_done(self, now: float) -> None:
+        """End if nothing is left, undone things first."""
         if self.unfinished > self._floor or (self.saga is not None and self.saga.holds(self)):
             return
         if not self.unfinished and not self.status.is_final:

@@ -23,8 +23,9 @@ __all__ = ["PoolSettings", "Settings", "cores", "settings_from", "workers_for"]
 
 BUILT_IN_POOLS: Final = ("thread", "process", "async", "inline")
 RESERVED_NAMES: Final = (*BUILT_IN_POOLS, "auto")
-POOL_KINDS: Final = ("thread", "process", "async")
+POOL_KINDS: Final = ("thread", "process", "async", "dask")
 SCHEDULINGS: Final = ("ready", "levels")
+DURABILITIES: Final = ("strict", "group", "off")
 FAILURE_POLICIES: Final = ("fail_fast", "continue")
 LONGEST: Final = 1e9  # seconds: some thirty years; operating systems can't wait for much longer
 
@@ -63,10 +64,18 @@ def default_workers() -> int:
 
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """A pool of the `pools` setting: what its workers are, and how many of them there may be."""
+    """A pool of the `pools` setting.
 
-    kind: Literal["thread", "process", "async"]
+    Attributes:
+        kind: what its workers are.
+        workers: how many of them there may be; of a Dask cluster with an address, how many of its threads are used
+            (0: all).
+        address: of a Dask cluster's scheduler, such as tcp://10.0.0.1:8786; None: a cluster of the pool's own.
+    """
+
+    kind: Literal["thread", "process", "async", "dask"]
     workers: int
+    address: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +90,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         resources: name -> amount of it that running tasks can hold together.
         scheduling: "ready" starts a task as soon as its own dependencies allow; "levels" waits for whole levels.
         failure_policy: "fail_fast" starts nothing new after a task's final failure; "continue" runs what it can.
+        journal: path of the file in which executions are kept, or a Journal; None: they aren't.
+        durability: "strict": a start and what came before it are on disk before the function is called; "group":
+            written as soon as possible, many at a time; "off": the same without waiting for the disk.
+        max_recoveries: how often a task may be running when the process dies before it isn't run again.
         history_limit: events in the bus's history.
         keep: finished executions, with their results, held in memory.
         cache: path of the file in which results of tasks with a `Cache` are kept; None: in memory.
@@ -95,6 +108,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resources: Mapping[str, float] = {}
     scheduling: Literal["ready", "levels"] = "ready"
     failure_policy: Literal["fail_fast", "continue"] = "fail_fast"
+    journal: Any = None
+    durability: Literal["strict", "group", "off"] = "group"
+    max_recoveries: int = 10
     history_limit: int = 1000
     keep: int = 1000
     cache: str | None = None
@@ -131,13 +147,18 @@ def settings_from(given: Mapping[str, object]) -> Settings:
 
 def _with_pools(settings: Settings, described: Mapping[str, Mapping[str, Any]]) -> Settings:
     """The settings with these pools; one without a number of workers gets as many as the built-in pool of its kind."""
-    usual = {"thread": settings.workers, "process": settings.processes, "async": settings.max_coroutines}
+    usual = {
+        "thread": settings.workers, "process": settings.processes, "async": settings.max_coroutines,
+        "dask": settings.processes,
+    }  # fmt: skip
     pools = {}
     for name, pool in described.items():
-        kind, workers = pool["kind"], pool.get("workers")
+        kind, workers, address = pool["kind"], pool.get("workers"), pool.get("address")
         if isinstance(workers, str):
             workers = workers_for(workers, cores())
-        pools[name] = PoolSettings(kind=kind, workers=usual[kind] if workers is None else workers)
+        if workers is None:
+            workers = 0 if address is not None else usual[kind]
+        pools[name] = PoolSettings(kind=kind, workers=workers, address=address)
     return msgspec.structs.replace(settings, pools=pools)
 
 
@@ -161,6 +182,8 @@ def _pool(name: object, pool: object, problems: list[str]) -> Mapping[str, Any] 
         if not fits(value):
             guess = near(value, POOL_KINDS if key == "kind" else _FACTORS) if isinstance(value, str) else ""
             problems.append(f"{where}: {key} takes {words}, not {_shown(value)}{guess}")
+    if pool.get("address") is not None and pool.get("kind") in POOL_KINDS[:-1]:
+        problems.append(f'{where}: only a pool of the kind "dask" has an address')
     if "kind" not in pool:
         problems.append(f"{where} needs a kind: {_listed(POOL_KINDS)}")
     return pool if len(problems) == before else None
@@ -209,6 +232,14 @@ def _workers(value: object) -> bool:
     return _from_one(value) or (isinstance(value, str) and value in _FACTORS)
 
 
+def _is_journal(value: object) -> bool:
+    return all(callable(getattr(value, name, None)) for name in ("write", "load", "executions", "close"))
+
+
+def _address(value: object) -> bool:
+    return value is None or (isinstance(value, str) and "://" in value)
+
+
 def _listed(names: Any) -> str:
     *most, last = (f'"{name}"' for name in names)
     return f"{', '.join(most)} or {last}"
@@ -223,6 +254,12 @@ _RULES: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "resources": ('a mapping of names to amounts above 0, such as {"gpu": 2}', _amounts),
     "scheduling": (_listed(SCHEDULINGS), _one_of(*SCHEDULINGS)),
     "failure_policy": (_listed(FAILURE_POLICIES), _one_of(*FAILURE_POLICIES)),
+    "journal": (
+        "the path of a file, a Journal, or None",
+        lambda value: value is None or _path(value) or _is_journal(value),
+    ),
+    "durability": (_listed(DURABILITIES), _one_of(*DURABILITIES)),
+    "max_recoveries": ("a whole number from 0", _from_zero),
     "history_limit": ("a whole number from 0", _from_zero),
     "keep": ("a whole number from 0", _from_zero),
     "cache": ("the path of a file, or None", lambda value: value is None or _path(value)),
@@ -237,9 +274,14 @@ _CONVERTED: Final[Mapping[str, Callable[[Any], Any]]] = {
 _POOL_RULES: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "kind": (_listed(POOL_KINDS), _one_of(*POOL_KINDS)),
     "workers": (f"a whole number from 1, or the kind of work: {_listed(_FACTORS)}", _workers),
+    "address": ("a Dask scheduler's address such as tcp://10.0.0.1:8786, or None", _address),
 }
 
-_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"scheduling": SCHEDULINGS, "failure_policy": FAILURE_POLICIES}
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "scheduling": SCHEDULINGS,
+    "failure_policy": FAILURE_POLICIES,
+    "durability": DURABILITIES,
+}
 
 
 # ---- how it is said -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ The lower half of the scheduler (nerv/scheduler.py tells the whole): the table o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from heapq import heappush
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ from nerv.statuses import MOVES, TaskStatus, WorkflowStatus
 
 if TYPE_CHECKING:
     from nerv.sagas import Saga
+    from nerv.staging import Staging
     from nerv.waits import Waits
 
 STATUSES: Final = tuple(TaskStatus)
@@ -51,6 +53,9 @@ CANCELLED_MOVES: Final = _table(EventType.TASK_CANCELLED)
 RETRYING_MOVES: Final = _table(EventType.TASK_RETRYING)
 WAITING_MOVES: Final = _table(EventType.TASK_WAITING)
 
+MOVES_BY_CODE: Final = {log.CODE_OF[event]: _NUMBER[next(iter(table.values()))] for event, table in MOVES.items()}
+"""The state that each event brings a task to, whatever it was in before."""
+
 
 class TaskStates:
     """The states of all tasks, and what follows from an end. Arguments as of `Scheduler`."""
@@ -78,11 +83,16 @@ class TaskStates:
         self.waits = waits
         self.saga = saga
         self.errands: dict[int, int] = {}
+        self.lost: Counter[int] = (
+            Counter()
+        )  # attempts that ended with the process, by task: they aren't held against it
         self.status = WorkflowStatus.CREATED
         self.state = bytearray(len(graph))
         self.attempts = [0] * len(graph)
         self.missing = graph.in_degrees.copy()
         self.ready: list[list[int]] = [[] for _ in range(queues)]
+        self.entry = self.ready  # where a task that becomes ready goes first: elsewhere if it is staged
+        self.staging: Staging | None = None
         self.claimed: set[int] = set()
         self.blame: dict[int, int] = {}
         self.undecided: dict[int, int] = {}
@@ -109,7 +119,7 @@ class TaskStates:
         if self.saga is not None and self.saga.left and number not in self.errands:
             self.saga.hold(number)
         else:
-            heappush(self.ready[self.queue_of[number]], self.ranks[number])
+            heappush(self.entry[self.queue_of[number]], self.ranks[number])
 
     def _spread(self, ended: list[int], now: float) -> None:
         """Tell the dependents of tasks that ended without completing; what can't run any more ends, and so on."""

@@ -43,6 +43,7 @@ class _Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     compensate: Callable[..., Any] | None = None
     rate_limit: RateLimit | None = None
     circuit_breaker: CircuitBreaker | None = None
+    durable: bool = True
     cache: Cache | None = None
     metadata: TaskMetadata | None = None
     # worked out from args and kwargs when the task is made, never given: what is referred to
@@ -73,6 +74,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
         rate_limit: a `RateLimit`.
         circuit_breaker: a `CircuitBreaker`.
         cache: a `Cache`: reuse the result in later executions.
+        durable: False: its result isn't kept in the journal; it runs again on recovery if something still needs it.
         metadata: a `TaskMetadata`.
 
     Raises:
@@ -109,6 +111,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
             and self.rate_limit is None
             and self.circuit_breaker is None
             and self.cache is None
+            and self.durable is True
             and self.metadata is None
             and self.name.__class__ is self.description.__class__ is str
         ):
@@ -224,7 +227,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
 
 _GIVEN: Final = (
     "id", "fn", "name", "description", "dependencies", "args", "kwargs", "priority", "pool", "run_when", "timeout",
-    "retry_policy", "resources", "fallback", "compensate", "rate_limit", "circuit_breaker", "cache",
+    "retry_policy", "resources", "fallback", "compensate", "rate_limit", "circuit_breaker", "durable", "cache",
     "metadata",
 )  # fmt: skip
 
@@ -334,6 +337,8 @@ def _check_values(task: TaskDef, problems: list[str]) -> None:
 
 
 def _check_policies(task: TaskDef, problems: list[str]) -> None:
+    if not isinstance(task.durable, bool):
+        problems.append(f"durable takes True or False, not {task.durable!r}")
     if task.timeout is not None:
         seconds = finite(task.timeout)
         if seconds is None or seconds <= 0:

@@ -152,6 +152,14 @@ class Workflow:
         """What `result=` was given, or MISSING."""
         return self._result
 
+    @property
+    def result_spec(self) -> Any:
+        """What the result is made of: what `result=` was given, or the Outputs of the sinks."""
+        if self._result is not MISSING:
+            return self._result
+        sinks = self.sinks
+        return Output(sinks[0]) if len(sinks) == 1 else {sink: Output(sink) for sink in sinks}
+
     def number_of(self, task_id: str) -> int | None:
         """A task's number, or None if there is no such task."""
         return self._index.get(task_id)

@@ -53,7 +53,7 @@ def test_closing_in_the_middle_lets_what_runs_end_within_grace():
     hold.entered()
     closer = threading.Thread(target=manager.close)
     closer.start()
-    eventually(lambda: manager._engine.draining)
+    eventually(lambda: manager.engine.draining)
     hold.go()
     closer.join()
     expected = {"running": "COMPLETED", "next": "CANCELLED", "waiting": "CANCELLED", "cleanup": "COMPLETED"}
@@ -89,7 +89,7 @@ def test_all_executions_are_closed_before_any_of_them_goes_on(again):
     rest = [manager.start(flow(*(TaskDef(str(n), lambda: ran.append(1)) for n in range(3)))) for _ in range(40)]
     closer = threading.Thread(target=manager.close)
     closer.start()
-    eventually(lambda: manager._engine.draining)
+    eventually(lambda: manager.engine.draining)
     hold.go()
     closer.join()
     assert ran == []

@@ -578,7 +578,7 @@ def test_tasks_that_wait_for_each_others_executions_do_not_lock_each_other_out()
 
         def second():
             inside.go()
-            eventually(lambda: manager._engine._loans.wanted, "the first task to want its slot back")
+            eventually(lambda: manager.engine._loans.wanted, "the first task to want its slot back")
             return outer.wait(PATIENCE)
 
         outer = manager.start(flow(TaskDef("f", first)))

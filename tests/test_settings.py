@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -25,10 +26,15 @@ def test_nothing_given_is_the_documented_defaults():
         "max_coroutines": 1000,
         "pools": {},
         "default_pool": None,
+        "resources": {},
         "scheduling": "ready",
         "failure_policy": "fail_fast",
         "history_limit": 1000,
         "keep": 1000,
+        "cache": None,
+        "journal": None,
+        "durability": "group",
+        "max_recoveries": 10,
         "grace": 5.0,
     }
 
@@ -49,11 +55,22 @@ def test_cores_are_those_this_process_may_use():
         {"history_limit": 0, "keep": 0, "grace": 0.0},
         {"default_pool": "process"},
         {"default_pool": None},
+        {"cache": "kept.db"},
+        {"cache": None},
     ],
 )
 def test_what_is_allowed_arrives_as_it_was_given(given):
     settings = settings_from(given)
     assert {name: getattr(settings, name) for name in given} == given
+
+
+def test_the_cache_may_be_named_by_a_path_object():
+    assert settings_from({"cache": Path("folder") / "kept.db"}).cache == f"folder{os.sep}kept.db"
+
+
+@pytest.mark.parametrize("wrong", ["", 3, b"kept.db", True, ["kept.db"]])
+def test_a_cache_is_named_by_a_path(wrong):
+    assert "cache takes the path of a file, or None, not" in refusal(cache=wrong)
 
 
 def test_whole_seconds_are_seconds():

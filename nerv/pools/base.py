@@ -73,6 +73,7 @@ class Pool(Protocol):
     running: int
     limit: int
     tells_start: bool  # whether it says `begun` when a function is called; else that is when its call was taken
+    may_block: bool  # whether who calls `advance` may be kept waiting for the disk
     left_behind: int  # threads that hang in calls that were given up
     attended: bool  # whether somebody in the pool looks after ready calls already, so that `call_up` can be spared
 

@@ -36,6 +36,7 @@ class AsyncPool:
     counts_running = True
     attended = False
     tells_start = False
+    may_block = False
     left_behind = 0
 
     def __init__(self, name: str, workers: int, loop: asyncio.AbstractEventLoop | None = None) -> None:

@@ -77,6 +77,7 @@ class DaskPool:
     counts_running = False
     attended = False
     tells_start = True
+    may_block = False
     left_behind = 0
 
     def __init__(self, name: str, workers: int, address: str | None = None) -> None:

@@ -24,6 +24,7 @@ class InlinePool:
     counts_running = True
     attended = False
     tells_start = False
+    may_block = True
     left_behind = 0
 
     def __init__(self, name: str = "inline") -> None:

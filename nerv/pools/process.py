@@ -55,6 +55,7 @@ class ProcessPool:
     counts_running = False
     attended = False
     tells_start = True
+    may_block = False
     left_behind = 0
 
     def __init__(self, name: str, workers: int) -> None:

@@ -91,6 +91,7 @@ class ThreadPool:
     kind = "thread"
     counts_running = True
     tells_start = False
+    may_block = True
 
     def __init__(self, name: str, workers: int) -> None:
         self.name = name

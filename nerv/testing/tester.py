@@ -198,7 +198,7 @@ class WorkflowTester:
 
 def seed_jitter(manager: WorkflowManager, seed: int | str) -> None:
     """Have a manager draw the jitter of its retries from a seed too."""
-    manager._engine._endings.random = Random(seed)  # noqa: S311, SLF001  no secrets, and nobody else has to know
+    manager.engine._endings.random = Random(seed)  # noqa: S311, SLF001  no secrets, and nobody else has to know
 
 
 def with_turns(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -396,7 +396,7 @@ def nerv_idle(taken: float) -> Figures:
     """What an engine does in `taken` seconds in which there is nothing to do: an execution is paused with work ready, a
     subscriber listens, threads, worker processes, event loop and timer have all been in use."""
     with paused() as manager:
-        pool, timer = manager._pools["thread"], manager._engine.timer
+        pool, timer = manager._pools["thread"], manager.engine.timer
         time.sleep(0.3)
         looks, wake_ups, switches, busy = pool.looks, timer.wake_ups, switched(), busy_elsewhere()
         time.sleep(taken)
@@ -427,7 +427,7 @@ def paused() -> Iterator[nerv.WorkflowManager]:
     with nerv.WorkflowManager(workers=4, processes=2) as manager:
         manager.event_bus.subscribe(nerv.ANY, lambda event: None, weak=False)
         manager.start(defined(shapes.wide(WARM_UP))).wait()
-        manager._engine.timer.at(manager.clock.monotonic() + 3600, nothing)
+        manager.engine.timer.at(manager.clock.monotonic() + 3600, nothing)
         execution = manager.start(nerv.Workflow("held", tasks))
         while execution.completed_count < 3:
             time.sleep(0.01)

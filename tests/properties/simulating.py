@@ -147,7 +147,7 @@ class Simulation:
             scheduling="levels" if self.levels else "ready",
             grace=60,
         )
-        self.engine = self.manager._engine
+        self.engine = self.manager.engine
         self.running: list[Running] = []
 
     def _seconds(self, call: Any) -> float:

@@ -35,7 +35,7 @@ def at_rest(manager):
     """The pool once all its workers sleep, with the lock held."""
     pool = pool_of(manager)
     for _ in range(int(PATIENCE / thread_pool.PATIENCE)):
-        with manager._engine.lock:
+        with manager.engine.lock:
             if len(pool._idle) == len(pool._workers) and pool._standby is None:
                 yield pool
                 return
@@ -215,7 +215,7 @@ def test_an_idle_engine_sleeps():
     with WorkflowManager(workers=4) as manager:
         ended(manager.start(independent([int] * 100)))
         check_asleep(manager)
-        assert manager._engine.timer.wake_ups == 0
+        assert manager.engine.timer.wake_ups == 0
 
 
 def test_an_engine_with_a_paused_execution_sleeps_and_wakes_for_its_resume():
@@ -225,7 +225,7 @@ def test_an_engine_with_a_paused_execution_sleeps_and_wakes_for_its_resume():
         execution.pause()
         go.set()
         check_asleep(manager)
-        assert manager._engine.timer.wake_ups == 0
+        assert manager.engine.timer.wake_ups == 0
         execution.resume()
         assert len(ended(execution).results) == 101
 
@@ -243,7 +243,7 @@ def test_an_engine_whose_tasks_block_sleeps_when_nothing_else_is_ready():
         begun.wait(PATIENCE)
         pool = pool_of(manager)
         for _ in range(1000):
-            with manager._engine.lock:
+            with manager.engine.lock:
                 if pool._standby is None:
                     break
             threading.Event().wait(thread_pool.PATIENCE)
@@ -279,7 +279,7 @@ def test_threads_that_are_given_up_are_replaced_one_for_one(workers):
             clock.advance(1)
             assert len(ended(waiting).results) == workers, "as many run together as ever"
             ended(hanging)
-        with manager._engine.lock:
+        with manager.engine.lock:
             assert pool_of(manager).running == 0
             assert len(pool_of(manager)._workers) <= workers
         go.set()

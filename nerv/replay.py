@@ -1,0 +1,159 @@
+"""Replay: a scheduler brought to where an execution's records say it was, and what was lost on the way.
+
+Pure, as the scheduler is. What ran when the process died has a TASK_STARTED and no end: it is *lost*, and runs again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nerv import eventlog as log
+from nerv.eventlog import Record
+from nerv.scheduler import Scheduler
+from nerv.states import (
+    ALL_COMPLETED,
+    ALL_FINISHED,
+    ANY_COMPLETED,
+    COMPLETED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+    STATUSES,
+    WAITING,
+    MOVES_BY_CODE,
+)
+from nerv.statuses import WorkflowStatus
+
+
+class Replay:
+    """An execution's records, taken in by a scheduler that hasn't started.
+
+    Args:
+        scheduler: of the execution's workflow.
+        records: its records, from the first.
+        numbers: task id -> number.
+
+    Attributes:
+        lost: the numbers of the tasks that were running at the end.
+        losses: task number -> how often it was lost, or may have been, before the last run.
+        due: task number -> until when it waits (epoch seconds; None: not for a time), of those that wait.
+        undone: the numbers of the tasks that were compensated.
+    """
+
+    def __init__(self, scheduler: Scheduler, records: Sequence[Record], numbers: Mapping[str, int]) -> None:
+        self.losses: Counter[int] = Counter()
+        self.due: dict[int, float | None] = {}
+        self.undone: set[int] = set()
+        self._scheduler = scheduler
+        self._numbers = numbers
+        for code, number, _, attempt, data in records:
+            if number >= 0:
+                self._take_in(code, number, attempt, data)
+            else:
+                self._turn(code, data)
+        self.lost = [number for number, state in enumerate(scheduler.state) if state == RUNNING]
+        self._count()
+
+    def _take_in(self, code: int, number: int, attempt: int, data: Any) -> None:
+        scheduler = self._scheduler
+        after = MOVES_BY_CODE.get(code)
+        if after is not None:
+            scheduler.state[number] = after
+        if code == log.TASK_STARTED:
+            scheduler.attempts[number] = attempt
+        elif after == WAITING:
+            self.due[number] = data.get("due")
+        elif after == SKIPPED and data.get("cause") in self._numbers:
+            scheduler.blame[number] = self._numbers[data["cause"]]
+        elif code == log.TASK_COMPENSATED:
+            self.undone.add(number)
+        elif code == log.TASK_REPRIORITIZED:
+            scheduler.set_priority(number, data["priority"])
+
+    def _turn(self, code: int, data: Any) -> None:
+        """What happened to the execution itself."""
+        scheduler = self._scheduler
+        if code == log.WORKFLOW_PAUSED:
+            scheduler.status = WorkflowStatus.PAUSED
+        elif code in (log.WORKFLOW_STARTED, log.WORKFLOW_RESUMED):
+            scheduler.status = WorkflowStatus.RUNNING
+        elif code == log.WORKFLOW_RECOVERED:
+            for task_id in data["lost"]:
+                if task_id in self._numbers:
+                    scheduler.lost[self._numbers[task_id]] += 1
+                    self.losses[self._numbers[task_id]] += 1
+            self.losses.update(self._numbers[one] for one in data["suspected"] if one in self._numbers)
+        elif code in _ENDS:
+            scheduler.status = _ENDS[code]
+
+    def _count(self) -> None:
+        """What the scheduler keeps beside the states follows from them."""
+        scheduler = self._scheduler
+        scheduler.unfinished = sum(state < COMPLETED for state in scheduler.state)
+        for state in range(COMPLETED, len(STATUSES)):
+            scheduler.counts[state] = scheduler.state.count(state)
+        for number, state in enumerate(scheduler.state):
+            if state < COMPLETED:
+                scheduler.missing[number] = self._missing(number)
+
+    def _missing(self, number: int) -> int:
+        scheduler = self._scheduler
+        needs = [scheduler.state[need] for need in scheduler.graph.dependencies[number]]
+        rule = scheduler.rules[number]
+        if rule == ALL_COMPLETED:
+            return sum(state != COMPLETED for state in needs)
+        open_ = sum(state < COMPLETED for state in needs)
+        if rule == ANY_COMPLETED and needs:
+            scheduler.undecided[number] = open_
+            return COMPLETED not in needs
+        return open_
+
+    # ---- going on ---------------------------------------------------------------------------------------------------
+
+    def go_on(
+        self, now: float, epoch: float, facts: Mapping[str, Any], dead: Mapping[int, BaseException] | None = None
+    ) -> None:
+        """Have the scheduler go on from here: what was lost waits to run again, what is ready is ready.
+
+        Args:
+            now: the moment.
+            epoch: epoch seconds at the moment 0.0.
+            facts: what the WORKFLOW_RECOVERED event says.
+            dead: tasks that were lost so often that they fail now, and with what.
+        """
+        scheduler = self._scheduler
+        scheduler.records.append((log.WORKFLOW_RECOVERED, -1, now, 0, dict(facts)))
+        scheduler.stopping = scheduler.cancelling or (scheduler.fail_fast and bool(scheduler.counts[FAILED]))
+        if scheduler.saga is not None:
+            scheduler.saga.undone_before = self.undone
+        for number in self.lost:
+            scheduler.lost[number] += 1
+            scheduler.waiting(number, now, {"reason": "interrupted"})
+        for number, error in (dead or {}).items():
+            scheduler.failed(number, now, error)
+        if scheduler.stopping:
+            scheduler.stop(now)
+        for number, state in enumerate(scheduler.state):
+            if state == PENDING and not scheduler.missing[number] and not scheduler.gives_up(number):
+                scheduler.release(number)
+            elif state == WAITING:
+                self._wait_on(number, now, epoch)
+        scheduler.finish_if_done(now)
+
+    def _wait_on(self, number: int, now: float, epoch: float) -> None:
+        """A task that waited: for a moment, which may have come, or for a limit, which starts afresh."""
+        due, waits = self.due.get(number), self._scheduler.waits
+        if due is None or waits is None or due - epoch <= now or number in self.lost:
+            self._scheduler.release(number)
+        else:
+            waits.until(number, now, due - epoch, "retry")
+
+
+_ENDS = {
+    log.WORKFLOW_COMPLETED: WorkflowStatus.COMPLETED,
+    log.WORKFLOW_FAILED: WorkflowStatus.FAILED,
+    log.WORKFLOW_CANCELLED: WorkflowStatus.CANCELLED,
+}
