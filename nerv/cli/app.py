@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nerv import __version__
-from nerv.cli import cache, plan, run
+from nerv.cli import cache, journal, plan, run
 
 HELP = """
 nerv runs graphs of Python functions: each task as soon as what it needs is there.
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.command("run", help=run.HELP)(run.run)
 app.command("plan", help=plan.HELP)(plan.plan)
 app.add_typer(cache.app, name="cache")
+app.add_typer(journal.app, name="journal")
 
 
 def _version(wanted: bool) -> None:

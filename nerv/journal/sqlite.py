@@ -53,8 +53,7 @@ class SqliteJournal(TableJournal):
             files.tables(self.path, database)
             super().__init__(database, run, partial(lock.owner, self.path) if read_only else lambda: run)
             if not read_only:
-                for entry in self._reading.entries("ended IS NULL"):
-                    self._reading.verify(entry)
+                self._verify()
         except BaseException:
             _let_go(database, held, self.path)
             raise
@@ -62,6 +61,11 @@ class SqliteJournal(TableJournal):
 
     def __repr__(self) -> str:
         return f"<SqliteJournal {self.path}{' (read only)' if self.read_only else ''}>"
+
+    def _verify(self) -> None:
+        """Refuse to go on beside an execution that hasn't ended and isn't whole."""
+        for entry in self._reading.entries("ended IS NULL"):
+            self._reading.verify(entry)
 
     def close(self) -> None:
         """Finish the housekeeping, and let go of the file and the right to write. Closing again does nothing."""
@@ -73,6 +77,13 @@ class SqliteJournal(TableJournal):
                     self._finish()
             finally:
                 self._let_go()
+
+
+class DamagedJournal(SqliteJournal):
+    """A journal opened without looking whether it is whole, so that what isn't can be discarded."""
+
+    def _verify(self) -> None:
+        """Take it as it is."""
 
 
 def _let_go(database: Database | None, held: FileLock | None, path: str) -> None:

@@ -103,7 +103,7 @@ class Upkeep:
                     [packed(run)],
                 ),
             ]
-        read = sum(len(row.body) for row in rows if type(row.body) is bytes)  # a damaged one may be anything
+        read = sum(64 + (len(row.body) if type(row.body) is bytes else 0) for row in rows)  # as `some` counts
         return statements, rows[-1].key + 1 if read >= _PIECE else 0, read
 
     # ---- forgetting -------------------------------------------------------------------------------------------------
