@@ -62,6 +62,10 @@ class Line:
         """How much could start now."""
         raise NotImplementedError
 
+    def due(self, now: float) -> float:
+        """The moment at which time alone makes room; `inf`: it doesn't."""
+        return self.opens_at(now, 1)
+
     def wait(self, pool: Hashable, waits: Waits, number: int, rank: int, amount: float) -> None:
         """A task joins the line."""
         self._all.waited_for[self] = None
@@ -199,6 +203,10 @@ class ResourceLine(Line):
         """What is there."""
         return self.stock.free
 
+    def due(self, now: float) -> float:  # noqa: ARG002
+        """Only who gives back makes room, however much is free meanwhile: it is too little for those in line."""
+        return inf
+
 
 class Terms:
     """What a task's policies ask of each of its attempts. Tasks with the same policies share one.
@@ -306,11 +314,11 @@ class Lines:
 
     def next_opening(self, now: float) -> float:
         """The next moment at which a line that somebody waits in opens by itself; `inf`: none does."""
-        return min((line.opens_at(now, 1) for line in self.waited_for), default=inf)
+        return min((line.due(now) for line in self.waited_for), default=inf)
 
     def stir_open(self, now: float) -> None:
         """The time has come for some: those that are open by now will offer."""
-        self.stir(*(line for line in self.waited_for if line.opens_at(now, 1) <= now))
+        self.stir(*(line for line in self.waited_for if line.due(now) <= now))
 
 
 _CHANGES: Final = {"opened": EventType.CIRCUIT_OPENED, "closed": EventType.CIRCUIT_CLOSED}
