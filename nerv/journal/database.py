@@ -117,9 +117,9 @@ class Database:
 
     def close(self) -> None:
         """Close both connections; what the log holds goes into the file. Closing again does nothing."""
+        if self._owner != os.getpid():
+            return  # a forked process must leave its parent's connections alone, and its locks may be held for ever
         with self._lock, self._read_lock:
-            if self._owner != os.getpid():
-                return  # a forked process must leave its parent's connections alone
             try:
                 self._reader.close()
                 if self._writer is not None:

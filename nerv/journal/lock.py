@@ -51,9 +51,9 @@ class FileLock:
 
     def release(self) -> None:
         """Let go of it."""
+        if _HELD.get(self.path, (0, 0))[0] != os.getpid():
+            return  # a fork has no lock to let go of, and must not wait for a thread that it doesn't have
         with _MINE:
-            if _HELD.get(self.path, (0, 0))[0] != os.getpid():
-                return  # a fork has no lock to let go of
             del _HELD[self.path]
             Path(self._name).unlink(missing_ok=True)
             os.close(self._descriptor)
@@ -113,12 +113,12 @@ def opened(path: str) -> None:
 
 def closed(path: str) -> None:
     """This process has closed it."""
+    if _OPEN.get(path, (0, 0))[0] != os.getpid():
+        return  # a fork of the process that had it
     with _MINE:
-        process, count = _OPEN.get(path, (0, 0))
-        if process == os.getpid() and count > 1:
+        process, count = _OPEN.pop(path)
+        if count > 1:
             _OPEN[path] = process, count - 1
-        else:
-            _OPEN.pop(path, None)
 
 
 def is_open(path: str) -> bool:

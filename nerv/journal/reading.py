@@ -7,6 +7,7 @@ its next frame went into.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,8 @@ class Reading:
     def __init__(self, database: Database, running: Callable[[], int | None]) -> None:
         self._database = database
         self._running = running
-        self._places: dict[str, _Place] = {}  # of executions that somebody follows
+        self._places: dict[tuple[int, str, float | None], _Place] = {}  # of executions that somebody follows
+        self._places_lock = threading.Lock()  # of them: any thread may follow
 
     # ---- the directory ----------------------------------------------------------------------------------------------
 
@@ -116,7 +118,9 @@ class Reading:
     def events(self, execution_id: str, after: int) -> Iterator[Event]:
         """The events after a seq; who goes on from where they stopped reads only what is new."""
         entry = self.known(execution_id)
-        place = self._places.pop(execution_id, None)
+        whose = (entry.number, entry.id, entry.started)  # an id may be used anew when it was forgotten
+        with self._places_lock:
+            place = self._places.pop(whose, None)
         if place is None or place.seq > after + 1:
             place = _Place([], 1, 1)
         ids, frame, seq = place
@@ -126,9 +130,10 @@ class Reading:
                 first, seq, frame = seq, seq + len(part.records), frame + 1
                 if seq > after + 1:
                     yield from _events(entry, part, ids, first, after)
-        while len(self._places) >= _FOLLOWED:
-            self._places.pop(next(iter(self._places)), None)
-        self._places[execution_id] = _Place(ids, frame, seq)
+        with self._places_lock:
+            while len(self._places) >= _FOLLOWED:
+                del self._places[next(iter(self._places))]
+            self._places[whose] = _Place(ids, frame, seq)
 
     def orders(self, execution_id: str) -> list[Order]:
         """What was ordered of an execution, in order."""
