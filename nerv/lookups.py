@@ -55,8 +55,9 @@ class Lookups:
             self._queue_of[number] = self._queues[number]
 
     def looked(self, number: int) -> None:
-        """A task has looked: whatever it does next, it does where it belongs."""
-        self._queue_of[number] = self._own[number]
+        """A task won't look next, if it does at all: whatever it does, it does where it belongs."""
+        if number in self._own:
+            self._queue_of[number] = self._own[number]
 
     def left(self, number: int) -> None:
         """A task has stopped computing, or waiting."""

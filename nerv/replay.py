@@ -125,6 +125,8 @@ class Replay:
             dead: tasks that were lost so often that they fail now, and with what.
         """
         scheduler = self._scheduler
+        if scheduler.waits is not None:
+            scheduler.waits.scheduler = scheduler
         scheduler.records.append((log.WORKFLOW_RECOVERED, -1, now, 0, dict(facts)))
         scheduler.stopping = scheduler.cancelling or (scheduler.fail_fast and bool(scheduler.counts[FAILED]))
         if scheduler.saga is not None:

@@ -372,6 +372,8 @@ class Scheduler(TaskStates):
     def undo(self, number: int) -> None:
         """A completed task is ready to be taken for its compensation."""
         self.errands[number] = COMPENSATION
+        if self.waits is not None and self.waits.lookups is not None:
+            self.waits.lookups.looked(number)
         heappush(self.ready[self.queue_of[number]], self.ranks[number])
 
     def undo_again(self, number: int, now: float, due: float) -> None:

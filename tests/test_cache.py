@@ -564,6 +564,48 @@ def test_a_compensation_runs_in_the_tasks_own_pool():
     assert {name for _, name in undone} == {"nerv-async"}
 
 
+# ---- with a journal -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("durability", ["strict", "group", "off"])
+def test_hits_are_journaled_like_results(tmp_path, durability):
+    tasks = [cached(counted, 1), cached(counted_async, 2, id="b", dependencies=["a"]), cached(pid, Output("b"), id="c")]
+    settings = {"journal": str(tmp_path / "runs.db"), "durability": durability, "cache": tmp_path / "kept.db"}
+    for name in ("one", "two"):
+        with WorkflowManager(**settings) as manager:
+            execution = ended(manager.start(flow(*tasks), execution_id=name))
+            assert statuses(execution) == dict.fromkeys("abc", "COMPLETED")
+    assert CALLS == [1, 2]
+    with WorkflowManager(**settings) as manager:
+        stored = manager.start(flow(*tasks), execution_id="two")
+        assert stored["c"] == ([2], os.getpid())
+        assert stored.task("a").attempts == 0
+    assert CALLS == [1, 2]
+
+
+def test_after_a_recovery_a_compensation_runs_in_the_tasks_own_pool(tmp_path):
+    """What was completed before isn't looked for again, but it may have to be undone."""
+    undone = []
+
+    async def undo(value):
+        undone.append((value, threading.current_thread().name))
+
+    def workflow():
+        return flow(cached(counted_async, 1, compensate=undo), TaskDef("b", held, dependencies=["a"]))
+
+    with WorkflowManager(journal=str(tmp_path / "runs.db"), grace=0.05) as manager:
+        manager.start(workflow(), execution_id="x")
+        STAGE.called()
+    STAGE.let("for the one that was left behind")
+    eventually(lambda: not STAGE.outcomes)
+    STAGE.let(ValueError("broken"))
+    with WorkflowManager(journal=str(tmp_path / "runs.db")) as manager:
+        execution = ended(manager.start(workflow(), execution_id="x"))
+        assert statuses(execution) == {"a": "COMPLETED", "b": "FAILED"}
+    assert undone == [([1], "nerv-async")]
+    assert CALLS == [1, "x", "x"]
+
+
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 LOCK = threading.Lock()
