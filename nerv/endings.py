@@ -69,6 +69,8 @@ class Endings:
             if callable(terms.fallback):
                 scheduler.fall_back(number, now, live.fallback_queue(number))
             else:
+                assert scheduler.waits is not None
+                scheduler.waits.left(number, now, ok=False)  # before `completed` takes it for a success
                 self._complete(live, number, terms.fallback, now)
 
     def no_fallback(self, live: Live, number: int, now: float) -> None:

@@ -29,6 +29,9 @@ ATTEMPT_ENDS: Final = {
 }
 """The events that end an attempt, and what they say of it."""
 
+STAND_INS: Final = {"cached", "fallback"}
+"""What a TASK_COMPLETED says when something stands in for the function's result."""
+
 
 class InvariantError(NervError, AssertionError):
     """Raised when something isn't true of an execution that must be true of every one."""
@@ -109,6 +112,8 @@ class Reading:
         if kind is EventType.TASK_SKIPPED:
             self.cause[task] = data["cause"]
         elif kind is EventType.TASK_COMPLETED:
+            called = task in self.attempts or (data or {}).keys() & STAND_INS
+            require(called, lambda: f"task {task!r} is completed, but was never called")
             self.completed.append(task)
         require(attempt == self.attempts.get(task, 0), lambda: f"{kind} of task {task!r} counts attempt {attempt}")
         status = self.status[task]

@@ -117,6 +117,7 @@ HONEST = {
             (E.TASK_COMPLETED, "b", 9.0, 1, {"fallback": True}),
         ),
     ),
+    "a result that was kept": Told([A, B], whole((E.TASK_COMPLETED, "a", 0.0, 0, {"cached": True}), *ran("b"))),
     "an execution that failed, not a task": Told(
         [A], [*whole(*ran("a"))[:-1], (E.WORKFLOW_FAILED, None, 0.0, 0, {"error": TimeoutError()})], **FAILED
     ),
@@ -151,7 +152,8 @@ LIES = {
         "in front",
     ),
     "a task that never ended": (Told([A], whole((E.TASK_STARTED, "a", 0.0, 1))), r"these tasks haven't: \['a'\]"),
-    "an impossible move": (Told([A], whole((E.TASK_COMPLETED, "a"))), "is PENDING, so TASK_COMPLETED can't happen"),
+    "an impossible move": (Told([A], whole((E.TASK_RETRYING, "a"))), "is PENDING, so TASK_RETRYING can't happen"),
+    "a result out of nowhere": (Told([A], whole((E.TASK_COMPLETED, "a"))), "'a' is completed, but was never called"),
     "an end twice": (Told([A], whole(*ran("a"), (E.TASK_FAILED, "a", 0.0, 1, {}))), "so TASK_FAILED can't happen"),
     "two attempts at once": (
         Told([RETRIED], whole((E.TASK_STARTED, "a", 0.0, 1), *ran("a", attempt=2))),
