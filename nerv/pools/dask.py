@@ -1,66 +1,48 @@
 """`DaskPool`: calls run on the workers of a Dask cluster, and their results stay there.
 
 Theory of operation. One thread, the desk, started with the first work, takes calls from the engine, sends them in
-batches, and takes in what the cluster says: its futures' ends, and events of ours (nerv/pools/dask_worker.py). It sleeps
-in its inbox; everybody else (the engine, Dask's threads) only leaves a note there.
+batches, and takes in what the cluster says: the ends of its futures, and events of ours (nerv/pools/dask_worker.py). It
+sleeps at its inbox; everybody else (the engine, Dask's threads) only leaves notes there.
 
 **Ahead.** A call's way to a worker and back takes several milliseconds, so each worker thread has some calls in line.
 They are claims: a call starts, for the engine, when its worker says that its function begins.
 
-**Results** are futures. A task of the same pool that reads one is sent the future, and Dask has it moved from worker to
-worker; all others get a `Far`, which the execution's values fetch when somebody reads them.
+**Results** are futures. A task of the same pool that reads one is sent the future's key, and Dask has it moved from
+worker to worker; all others get a `Far`, which the execution's values fetch when somebody reads them.
 
-**Dying.** Dask doesn't run our tasks again when their worker dies (`OneLife`): nerv's policies decide. Calls that were
-in line there are sent again, and use up no attempt. A call that had begun has failed. Its word that it begins may have
-died with the worker, though: while a worker's threads aren't all accounted for, the calls that were next in line there
-count as begun.
+**Dying.** Dask doesn't run our tasks again when their worker dies (`OneLife`): nerv's policies decide. Calls that had
+begun have failed; those that were in line are sent again and use up no attempt (`Deaths`).
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import pickle
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from nerv.calls import Call
-from nerv.context import LogEntry, TaskContext
+from nerv.context import LogEntry
 from nerv.errors import FatalError, NervError, TaskCancelledError, WorkerCrashedError, described
-from nerv.far import FarValues
 from nerv.functions import is_coroutine_function
 from nerv.pools.base import Source
-from nerv.pools.dask_cluster import CENSUS, Cluster, Distant
+from nerv.pools.dask_cluster import CENSUS, Cluster
+from nerv.pools.dask_orders import Deaths, Orders, Ticket
 from nerv.pools.script import is_being_loaded
-from nerv.pools.sending import SCALARS, packed_without_script
-from nerv.references import Outputs, Reference, Template
 from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
     from distributed import Future
 
-AHEAD: Final = 4
-"""Calls in line for each of the cluster's threads, beside the one that it runs. Measured with calls of 10 ms."""
+AHEAD: Final = 12
+"""Calls in line for each of the cluster's threads, beside the one that it runs. Measured with calls of 0 and 10 ms."""
 LAST_WORD: Final = 0.1
-"""Seconds after the first bad news of a worker in which the rest of it comes."""
-
-
-class Ticket:
-    """A call on its way: its key in the cluster, its future there, and the address of the worker that has begun it."""
-
-    __slots__ = ("begun_by", "call", "future", "is_outcome", "key", "number")
-
-    def __init__(self, number: int, key: str, call: Call) -> None:
-        self.number = number
-        self.key = key
-        self.call = call
-        self.future: Future | None = None
-        self.begun_by = ""
-        self.is_outcome = False
+"""Seconds after the first news of a worker's death in which the rest of it comes."""
 
 
 class DaskPool:
@@ -94,15 +76,14 @@ class DaskPool:
         self._closed = False
         self._called = False
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._functions: dict[int, tuple[Any, bytes]] = {}  # by id: the function and its pickle
         self._prefix = f"nerv-{os.urandom(4).hex()}"
+        self._orders = Orders(self.cluster, self._prefix)
         self._numbers = itertools.count(1)
         # What follows is the desk's own.
         self._tickets: dict[str, Ticket] = {}
         self._of: dict[Call, Ticket] = {}
         self._ended: list[Call] = []
-        self._limbo: dict[str, list[Ticket]] = {}  # by a dead worker's address: calls that it hadn't begun, they say
-        self._charged: dict[str, int] = {}  # and how many it had begun
+        self._deaths = Deaths()
         self._counted_at = 0.0
         self._is_over = False
 
@@ -121,7 +102,7 @@ class DaskPool:
             )
         if task.fn is not None and is_coroutine_function(task.fn):
             return f"is a coroutine function, which the pool {self.name!r} can't run; leave out pool="
-        return self._opened() or self._unsendable(task)
+        return self._opened() or self._orders.objection(task)
 
     def _opened(self) -> str | None:
         """Connect, once. The result says why that can't be."""
@@ -144,26 +125,6 @@ class DaskPool:
                 else:
                     self._is_open = True
             return self._trouble
-
-    def _unsendable(self, task: TaskDef) -> str | None:
-        try:
-            self._function(task.fn)
-        except Exception as error:  # noqa: BLE001  pickling runs whatever the callable holds
-            return f"has a function that can't be sent to a cluster: {described(error)}"
-        for place, value in [*enumerate(task.args), *task.kwargs.items()]:
-            if value.__class__ not in SCALARS and not isinstance(value, (Reference, Outputs, Template)):
-                try:
-                    packed_without_script(value)
-                except Exception as error:  # noqa: BLE001  likewise
-                    where = f"args[{place}]" if isinstance(place, int) else f"kwargs[{place!r}]"
-                    return f"has an argument, {where}, that can't be sent to a cluster: {described(error)}"
-        return None
-
-    def _function(self, fn: Any) -> bytes:
-        known = self._functions.get(id(fn))
-        if known is None:
-            known = self._functions[id(fn)] = fn, packed_without_script(fn)
-        return known[1]
 
     def _count(self) -> None:
         """Count the cluster's threads."""
@@ -260,13 +221,14 @@ class DaskPool:
             self._ended += [self._failed(call, self._lost()) for call in calls]
             return
         if monotonic() - self._counted_at > CENSUS:
-            self._count()
+            with suppress(OSError):  # the scheduler goes away just now: the futures will say so
+                self._count()
         batches: dict[tuple[int, Any], list[tuple[Ticket, Any]]] = {}
         for call in calls:
             number = next(self._numbers)
             ticket = Ticket(number, f"{self._prefix}-{number}", call)
             try:
-                task = self._dasks_task(ticket)
+                task = self._orders.task(ticket)
             except BaseException as error:  # noqa: BLE001  filling in and pickling run the users' code
                 self._ended.append(self._failed(call, error))
                 continue
@@ -283,54 +245,6 @@ class DaskPool:
                 ticket.future = futures[ticket.key]
                 ticket.future.add_done_callback(partial(self._is_done, ticket.key))
         self._cancel([call for call in calls if call.cancelled])  # they were told before there was anybody to tell
-
-    def _dasks_task(self, ticket: Ticket) -> Any:
-        """A call as a task of Dask's."""
-        from dask._task_spec import Task, TaskRef
-
-        from nerv.pools.dask_worker import perform
-
-        call = ticket.call
-        if call.is_attempt:
-            function, body, far = self._attempt(call)
-        else:
-            function, body, far = self._errand(call)
-        refs = [TaskRef(result.key) for result in far]
-        return Task(ticket.key, perform, ticket.key, self._prefix, function, body, *refs)
-
-    def _attempt(self, call: Call) -> tuple[bytes, bytes, list[Distant]]:
-        task, live = call.task, call.live
-        args, kwargs = task.given
-        far: dict[str, Distant] = {}
-        near = {}
-        for need in task.needs if call.wants_context else task.outputs:
-            filed = live.values.raw(need) if isinstance(live.values, FarValues) else live.values.get(need)
-            if isinstance(filed, Distant) and filed.cluster is self.cluster and filed.is_only_there:
-                far[need] = filed
-            elif need in live.values:
-                near[need] = live.values[need]
-        params = (
-            live.params
-            if call.wants_context
-            else {name: live.params[name] for name in task.params if name in live.params}
-        )
-        facts = (_facts(call), task.needs) if call.wants_context else None
-        return (
-            self._function(task.fn),
-            packed_without_script((args, kwargs, list(far), near, dict(params), facts)),
-            [*far.values()],
-        )
-
-    def _errand(self, call: Call) -> tuple[bytes, bytes, list[Distant]]:
-        fn, args, kwargs = call.prepare()
-        facts = None
-        if call.wants_context:
-            facts, args = (_facts(call), call.task.needs), args[1:]
-        return (
-            packed_without_script(fn),
-            packed_without_script((args, kwargs, [], {}, dict(call.live.params), facts)),
-            [],
-        )
 
     # ---- what the cluster says --------------------------------------------------------------------------------------
 
@@ -364,16 +278,20 @@ class DaskPool:
             result = self.cluster.result(future, key)
             try:
                 ticket.call.value = result.fetch() if ticket.is_outcome else result
-            except NervError as error:
-                ticket.call.error = error
+            except NervError as trouble:
+                ticket.call.error = trouble
             self._settle(ticket)
         elif future.status == "error":
-            error = future.exception()
-            if isinstance(error, KilledWorker):
-                self._mourn(ticket, error.last_worker.address, error.last_worker.nthreads)
+            raised: Any = future.exception()
+            if isinstance(raised, KilledWorker):
+                self._mourn(ticket, raised.last_worker.address, raised.last_worker.nthreads)
                 return
-            carried = getattr(error, "args", ())[0] if type(error).__name__ == "CarriedError" else error
+            carried = raised.args[0] if type(raised).__name__ == "CarriedError" else raised
             self._failed(ticket.call, carried.with_traceback(future.traceback()))
+            self._settle(ticket)
+        elif self.cluster.is_connected:
+            reason = f"task {ticket.call.task.id!r} was cancelled on {self.cluster}, by somebody else"
+            self._failed(ticket.call, NervError(reason))
             self._settle(ticket)
         else:
             self._lose_all()
@@ -411,46 +329,35 @@ class DaskPool:
     # ---- dead workers -----------------------------------------------------------------------------------------------
 
     def _mourn(self, ticket: Ticket, address: str, threads: int) -> None:
-        if address not in self._charged:
-            self._charged[address] = 0
-            timer = threading.Timer(LAST_WORD, lambda: self._inbox.put(partial(self._bury, address, threads)))
-            timer.daemon = True
+        if self._deaths.is_news(address):
+            timer = threading.Timer(LAST_WORD, self._inbox.put, [partial(self._bury, address, threads)])
             timer.name = "nerv-cluster-timer"
+            timer.daemon = True
             timer.start()
-        if ticket.begun_by == address:
-            self._charge(ticket, address)
-        else:
-            self._limbo.setdefault(address, []).append(ticket)
+        if self._deaths.mourn(ticket, address):
+            self._crashed(ticket, address)
 
-    def _charge(self, ticket: Ticket, address: str) -> None:
-        self._charged[address] += 1
-        call = ticket.call
-        self._failed(
-            call,
-            WorkerCrashedError(
-                f"task {call.task.id!r}: the cluster's worker {address} died while it ran the task; out of memory, a "
-                "crash in native code and os._exit do that; other tasks aren't affected, and a retry runs on another"
-            ),
+    def _bury(self, address: str, threads: int) -> None:
+        died, again = self._deaths.bury(address, threads)
+        for ticket in died:
+            if self._is_awaited(ticket):
+                self._crashed(ticket, address)
+        again = [ticket for ticket in again if self._is_awaited(ticket)]
+        for ticket in again:
+            self._drop(ticket)
+        if again:
+            self._send([ticket.call for ticket in again])
+
+    def _crashed(self, ticket: Ticket, address: str) -> None:
+        task_id = ticket.call.task.id
+        ticket.call.error = WorkerCrashedError(
+            f"task {task_id!r}: the cluster's worker {address} died while it ran the task; out of memory, a crash in "
+            "native code and os._exit do that; other tasks aren't affected, and a retry runs on another worker"
         )
         self._settle(ticket)
 
-    def _bury(self, address: str, threads: int) -> None:
-        """All has been heard of a dead worker: some calls count as begun, the others are sent again."""
-        left = sorted(self._limbo.pop(address, ()), key=lambda ticket: ticket.number)
-        left = [ticket for ticket in left if self._tickets.get(ticket.key) is ticket]
-        suspects = max(0, threads - self._charged.pop(address))
-        for ticket in left[:suspects]:
-            self._charge_late(ticket, address)
-        again = [ticket.call for ticket in left[suspects:]]
-        for ticket in left[suspects:]:
-            self._drop(ticket)
-        if again:
-            self._send(again)
-
-    def _charge_late(self, ticket: Ticket, address: str) -> None:
-        self._charged[address] = 0
-        self._charge(ticket, address)
-        del self._charged[address]
+    def _is_awaited(self, ticket: Ticket) -> bool:
+        return self._tickets.get(ticket.key) is ticket
 
     # ---- stopping ---------------------------------------------------------------------------------------------------
 
@@ -486,16 +393,3 @@ class DaskPool:
                 self._drop(ticket)
         if running:
             self.cluster.tell(running, given_up=True)
-
-
-def _facts(call: Call) -> dict[str, Any]:
-    """What a worker builds a task's context from; the deadline in seconds, of which the worker makes a moment."""
-    context = call.context(call)
-    known = {
-        name: getattr(context, name)
-        for name in TaskContext.__slots__
-        if name not in ("params", "results") and not name.startswith("_")
-    }
-    if "deadline" in known:
-        known["deadline"] = call.timeout
-    return known

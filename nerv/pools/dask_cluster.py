@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 CONNECT: Final = 10.0
 """Seconds that a scheduler is given to answer."""
+PAUSE: Final = 0.001
+"""Seconds between two batches of messages to the scheduler. Dask's own 10 ms are most of a short task's way there."""
 CENSUS: Final = 2.0
 """Seconds after which the cluster's threads are counted anew."""
 
 
 class Distant(Far):
-    """A task's result on the cluster. It holds Dask's future, so the result stays there as long as somebody has this."""
+    """A task's result on the cluster. It holds Dask's future: the result stays there as long as somebody has this."""
 
     def __init__(self, cluster: Cluster, future: Future, key: str) -> None:
         self.cluster = cluster
@@ -50,8 +52,8 @@ class Distant(Far):
                     self._value = self._asked_for()
                 except Exception as error:
                     raise ResultUnavailableError(
-                        f"the result {self.key!r} can't be had from {self.cluster} any more: {described(error)}; ask for "
-                        "results while the cluster is there"
+                        f"the result {self.key!r} can't be had from {self.cluster} any more: {described(error)}; "
+                        "ask for results while the cluster is there"
                     ) from error
                 self._is_here = True
         return self._value
@@ -74,6 +76,10 @@ class Distant(Far):
     def is_only_there(self) -> bool:
         """Whether nobody has asked for it yet."""
         return not self._is_here
+
+    def is_only_at(self, cluster: Cluster) -> bool:
+        """Whether it can be referred to there, and isn't here."""
+        return self.cluster is cluster and self._future is not None and not self._is_here
 
 
 class Cluster:
@@ -107,7 +113,7 @@ class Cluster:
 
         if self.address is None:
             self._own = LocalCluster(
-                n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+                n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=None
             )
         try:
             client = Client(self._own or self.address, set_as_default=False, timeout=CONNECT)
@@ -115,6 +121,7 @@ class Cluster:
             self._end_own()
             raise
         self.client = client
+        client.scheduler_comm.interval = PAUSE
         client.register_plugin(OneLife())
         client.subscribe_topic(topic, hear)
 

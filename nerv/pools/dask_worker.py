@@ -23,7 +23,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.worker import thread_state
 
 from nerv.context import DependencyResults, LogEntry, TaskContext
-from nerv.errors import NervError, TaskCancelledError
+from nerv.errors import NervError
 from nerv.pools.sending import packed_without_script
 from nerv.tasks import TaskDef
 
@@ -136,7 +136,7 @@ def perform(key: str, topic: str, function: bytes, body: bytes, *far: Any) -> An
     finally:
         del _running[key]
     if attempt.given_up:
-        raise TaskCancelledError("it was given up")
+        return None
     _idle.append(runner)
     error, attempt.error = attempt.error, None
     if error is not None:

@@ -20,6 +20,7 @@ class Desk:
     attended = True
     tells_start = False
     left_behind = 0
+    may_block = True
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
