@@ -260,6 +260,27 @@ def test_a_file_that_cannot_be_read_is_named(anybody):
         SqliteJournal(path)
 
 
+def test_a_commit_is_on_disk_unless_it_was_said_not_to(opened):
+    """What SQLite does then is its own to prove; that it was told to is ours."""
+    journal = opened()
+    writer = journal._database._writer
+    log = Log(journal)
+
+    def told():
+        return [writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+
+    log.step(0, sync=True)
+    assert told() == ["wal", 2]
+    log.step(1, sync=False)
+    assert told() == ["wal", 1]
+    journal.on_intent(lane_id="l", from_id="a", to_id="b", payload_type="int", payload=1)
+    assert told() == ["wal", 2]
+    journal.tidy()
+    log.step(2, sync=False)
+    journal.order("e", "cancel", {})
+    assert told() == ["wal", 2]
+
+
 # ---- one writer -----------------------------------------------------------------------------------------------------
 
 
