@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nerv.context import DependencyResults, LogEntry, Port, TaskContext
 from nerv.errors import ResultUnavailableError, described
+from nerv.far import Far
 from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ class Call:
         waits = self.live.scheduler.waits
         flight = None if waits is None or waits.lookups is None else waits.lookups.flights.get(self.number)
         if flight is not None and self.is_attempt and not self.abandoned:
-            flight.keep(self.value)
+            try:
+                flight.keep(self.value.fetch() if isinstance(self.value, Far) else self.value)
+            except ResultUnavailableError:  # a cluster has lost it: whoever reads it is told so, and it isn't kept
+                flight.failed()
 
     # ---- what runs it ---------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ class Engine(Dispatch):
     def landed(self, live: Live, number: int, flight: Flight) -> None:
         """What a task waited for was computed, or wasn't, by another."""
         with self._effects:
-            if self._endings.landed(live, number, flight, self._now()):
+            if live.id in self.lives and self._endings.landed(live, number, flight, self._now()):
                 self._moved(live)
 
     def _give_up(self, call: Call) -> None:

@@ -27,7 +27,9 @@ from nerv import (
     run,
     task,
 )
+from nerv.far import Far
 from nerv.testing import FakeClock, Faults, SimulatedPools, simulate
+from nerv.testing.performing import perform
 from tests.handshake import ended, eventually, flow, kinds, reached, statuses
 
 CALLS = []  # module level, as what a function closes over is part of its key
@@ -562,6 +564,35 @@ def test_a_compensation_runs_in_the_tasks_own_pool():
     assert CALLS == [1]
     assert [value for value, _ in undone] == [[1], [1]]
     assert {name for _, name in undone} == {"nerv-async"}
+
+
+class Elsewhere(Far):
+    """A result that stays where it was made, or gets lost there."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def fetch(self):
+        if self.value == ["lost"]:
+            raise ResultUnavailableError("it is lost")
+        return self.value
+
+
+def leaving_there(call):
+    perform(call)
+    if call.is_attempt:
+        call.value = Elsewhere(call.value)
+
+
+@pytest.mark.parametrize(("value", "calls"), [("here", 1), ("lost", 3)])
+def test_a_result_that_is_elsewhere_is_fetched_to_be_kept(value, calls):
+    pools = SimulatedPools(perform=leaving_there)
+    with WorkflowManager(pool_factory=pools) as manager:
+        executions = [manager.start(flow(cached(counted, value))) for _ in range(3)]
+        pools.run()
+        assert all(execution.status.name == "COMPLETED" for execution in executions)
+        assert not manager._desk._flights
+    assert len(CALLS) == calls
 
 
 # ---- with a journal -------------------------------------------------------------------------------------------------
