@@ -200,6 +200,21 @@ def questions(bench: Bench) -> Iterator[Figure]:
         yield Figure("questions", text, Target(limit, " ms"), tuple(sample[name] for sample in samples), note)
 
 
+def policies(bench: Bench) -> Iterator[Figure]:
+    """The same no-ops without policies, and with a retry policy, a named limit and a breaker each."""
+    work = {"tasks": bench.size(100_000, 500)}
+    plain, policed = bench.alternating(ROUNDS, ("nerv_plain", work), ("nerv_policed", work))
+    note = f"{middle(plain):.1f} us a task, {middle(policed):.1f} with policies; {by_processor(policed, plain)}"
+    text = f"{work['tasks']:,} tasks with three policies each / without"
+    yield Figure("policies", text, Target(2), ratios(policed, plain), note)
+
+
+def days(bench: Bench) -> Iterator[Figure]:
+    """A task that is retried once a day for thirty days, by a clock that jumps."""
+    (samples,) = bench.alternating(ROUNDS, ("nerv_days", {"days": 30}))
+    yield Figure("days", "30 days of retries on FakeClock", Target(10, " ms"), tuple(one["ms"] for one in samples))
+
+
 HEAVY = ("dependency_injector", "networkx", "taskmap", "asyncio", "multiprocessing", "sqlite3")
 STARTED = "import time; print(time.clock_gettime(time.CLOCK_MONOTONIC))"
 
@@ -249,6 +264,8 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "tiny": tiny,
     "wfcommons": wfcommons,
     "questions": questions,
+    "policies": policies,
+    "days": days,
     "import": imported,
     "idle": idle,
 }

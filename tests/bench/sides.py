@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import nerv
 from tests.bench import floors, shapes
+from tests.bench.bench_policies import nerv_days, nerv_plain, nerv_policed
 from tests.bench.shapes import SHAPES, Body, Graph
 
 Figures = dict[str, float]
@@ -461,6 +462,9 @@ SIDES: dict[str, Callable[..., Figures]] = {
         floor_threads, nerv_threads, nerv_watched, dask_threads, nerv_large, nerv_plan, floor_plan, nerv_naps,
         floor_naps, nerv_recorded, floor_recorded, nerv_burn, bare_burn, nerv_tiny, floor_tiny, nerv_questions,
         nerv_idle,
+        nerv_plain,
+        nerv_policed,
+        nerv_days,
     )
 }  # fmt: skip
 

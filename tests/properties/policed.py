@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from nerv import CircuitBreaker, Output, RateLimit, RetryPolicy, TaskDef, TerminalError, Workflow
+from nerv import Cache, CircuitBreaker, Output, RateLimit, RetryPolicy, TaskDef, TerminalError, Workflow
 from nerv.testing import Faults
 
 RESOURCES = {"gpu": 2, "memory": 1.0}
@@ -54,6 +54,7 @@ def random_policies(random: Random, limits: list[RateLimit], breakers: list[Circ
         "compensate": maybe(random, 0.5, undo),
         "rate_limit": maybe(random, 0.4, random.choice(limits)),
         "circuit_breaker": maybe(random, 0.4, random.choice(breakers)),
+        "cache": maybe(random, 0.25, Cache(ttl=random.choice((None, 20.0)))),
         "resources": maybe(
             random, 0.3, random.choice(({"gpu": 1}, {"gpu": 2}, {"memory": 0.4}, {"gpu": 1, "memory": 0.7}))
         ),
