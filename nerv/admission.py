@@ -13,12 +13,15 @@ from nerv.levels import LevelScheduler
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.lookups import Lookups
+from nerv.placement import Placement
 from nerv.pools.base import Pool
 from nerv.pools.inline import InlinePool
+from nerv.pools.script import is_being_loaded
 from nerv.scheduler import Scheduler
 from nerv.settings import Settings
 from nerv.tasks import TaskDef
 from nerv.terms import Policing
+from nerv.verdicts import Case, Place, Verdicts
 from nerv.workflows import Workflow
 
 BUILT_IN: Final = ("thread", "process", "async", "inline")
@@ -36,11 +39,15 @@ class Admission:
         inline: its own inline pool, if it needs one.
         policing: what its tasks' policies come to.
         fallback_queues: by task number, where its fallback runs, if that isn't its own pool.
+        measured: by number of the tasks whose pool is decided by measurement: what is known of their functions.
         lookup_queues: by number of the tasks that have a `Cache`: where they look into it.
     """
 
-    def __init__(self, workflow: Workflow, settings: Settings, pool: Callable[[str], Pool], lines: Lines) -> None:
+    def __init__(
+        self, workflow: Workflow, settings: Settings, pool: Callable[[str], Pool], lines: Lines, verdicts: Verdicts
+    ) -> None:
         self.workflow = workflow
+        self.measured: dict[int, Case] = {}
         self.policing = Policing(workflow, lines)
         self.fallback_queues: dict[int, int] = {}
         self.lookup_queues: dict[int, int] = {}
@@ -50,14 +57,16 @@ class Admission:
         self.inline: InlinePool | None = None
         self._settings = settings
         self._pool = pool
+        self._verdicts = verdicts
         self._queues: dict[str, int] = {}
+        self._case: Case | None = None  # of the function at hand, if measurement decides
 
     def assign(self) -> list[Problem]:
         """Settle every task's pool; returns what can't be."""
         problems: list[Problem] = []
         last: TaskDef | None = None
         queue, wants = -1, False
-        for task in self.workflow.tasks.values():
+        for number, task in enumerate(self.workflow.tasks.values()):
             if last is not None and task.fn is last.fn and task.pool is last.pool and queue >= 0:
                 if self.pools[queue].kind == "process":
                     self._object(task, queue, problems)
@@ -67,6 +76,8 @@ class Admission:
                 last = task
             self.queue_of.append(queue)
             self.wants_context.append(wants)
+            if self._case is not None:
+                self._follow(self._case, number, task)
         problems += self.policing.problems
         if not problems:
             tasks = list(self.workflow.tasks.values())
@@ -86,15 +97,21 @@ class Admission:
             )
             if objection is not None:
                 problems.append(Problem(task.id, "pool", f"the compensation of task {task.id!r} {objection}"))
+            elif number in self.measured and self._refuses(task, task.compensate):
+                del self.measured[number]
         if callable(task.fallback):
             kind = "async" if is_coroutine_function(task.fallback) else "thread"
-            if self.pools[queue].kind not in (kind, "inline" if kind == "thread" else kind):
+            fits = self.pools[queue].kind in (kind, "inline" if kind == "thread" else kind)
+            if not fits or number in self.measured:
                 self.fallback_queues[number] = self._queue_named(kind)
 
     def _queue(self, task: TaskDef, problems: list[Problem]) -> int:
         name = task.pool or self._default(task)
+        self._case = None
+        if name == "auto":
+            name = self._measured(task)
         if name not in BUILT_IN and name not in self._settings.pools:
-            known = (*BUILT_IN, *self._settings.pools)
+            known = (*BUILT_IN, "auto", *self._settings.pools)
             hint = f"{near(name, known)}; known: {', '.join(known)}"
             message = f"task {task.id!r} names the pool {name!r}, which isn't there{hint}"
             problems.append(Problem(task.id, "unknown pool", message))
@@ -102,6 +119,41 @@ class Admission:
         queue = self._queue_named(name)
         self._object(task, queue, problems)
         return queue
+
+    # ---- pool="auto" (nerv/placement.py) ----------------------------------------------------------------------------
+
+    def _measured(self, task: TaskDef) -> str:
+        """The pool of a task with pool="auto"; if measurement decides, that is where it goes until it has."""
+        if task.fn is None:
+            return "thread"
+        if is_coroutine_function(task.fn):
+            return "async"
+        if is_being_loaded():
+            return "process"  # which says what is wrong
+        if not self._refuses(task, task.fn):
+            self._case = self._verdicts.of(task.fn)
+        return "thread"
+
+    def _refuses(self, task: TaskDef, fn: Callable[..., Any]) -> bool:
+        """Whether a function can't go to worker processes, whatever it is given."""
+        alone = msgspec.structs.replace(task, fn=fn, args=(), kwargs={})
+        return self.pools[self._queue_named("process")].objection(alone) is not None
+
+    def _follow(self, case: Case, number: int, task: TaskDef) -> None:
+        """Have a task go where its function goes, if it can."""
+        if case.place is not Place.PROCESS or self.pools[self._queue_named("process")].objection(task) is None:
+            self.measured[number] = case
+
+    def _placement(self, live: Live) -> Placement:
+        """What places the tasks that measurement decides about. Services don't go to processes."""
+        places = {
+            Place.TRIAL: self._queue_named("auto"),
+            Place.THREAD: self._queue_named("thread"),
+            Place.PROCESS: self._queue_named("process"),
+        }
+        wants = self.wants_context if live.services is not None else ()
+        measured = {number: case for number, case in self.measured.items() if not (wants and wants[number])}
+        return Placement(live, {**places, Place.HELD: len(self.pools)}, measured)
 
     def _queue_named(self, name: str) -> int:
         if name not in self._queues:
@@ -133,6 +185,8 @@ class Admission:
     def equip(self, live: Live) -> None:
         """Give the live execution its pools and its scheduler."""
         kind = LevelScheduler if self._settings.scheduling == "levels" else Scheduler
+        if self.measured:
+            live.placement = self._placement(live)
         live.pools = self.pools
         if any(pool.kind == "dask" for pool in self.pools):
             live.keep_far()
@@ -145,7 +199,7 @@ class Admission:
             live.log.ids,
             self.workflow.rules,
             self.queue_of,
-            len(self.pools),
+            len(self.pools) + (live.placement is not None),
             live.log.records,
             fail_fast=self._settings.failure_policy == "fail_fast",
             waits=self.policing.waits(live.pools, live.log.epoch, live, lookups),
@@ -160,6 +214,7 @@ def admitted(  # noqa: PLR0917  one call, in the manager
     settings: Settings,
     pool: Callable[[str], Pool],
     lines: Lines,
+    verdicts: Verdicts,
 ) -> Admission:
     """Check all that can be checked before anything runs.
 
@@ -179,7 +234,7 @@ def admitted(  # noqa: PLR0917  one call, in the manager
     if targets is not None:
         workflow = workflow.select(targets)
     problems = _param_problems(workflow, params)
-    admission = Admission(workflow, settings, pool, lines)
+    admission = Admission(workflow, settings, pool, lines, verdicts)
     problems += admission.assign()
     if problems:
         raise WorkflowDefinitionError(problems, f"workflow {workflow.name!r} can't start")

@@ -31,6 +31,9 @@ class Call:
         is_attempt: whether it is one; the others are errands (see nerv/errands.py).
         obeys: whether it is told to stop when the execution stops.
         queue: the queue that it was taken from, if that isn't the task's own; else -1.
+        facts: what the event of its completion says besides; None: nothing.
+        unsent: whether it failed because it couldn't be sent to where it was to run: its function wasn't called.
+        asked_for_services: whether its function has looked at `ctx.services`.
         lent: how many waits inside it have lent its slot; the engine counts it as running while there is none.
     """
 
@@ -45,6 +48,9 @@ class Call:
     is_attempt = True
     obeys = True
     queue = -1
+    facts: dict[str, Any] | None = None
+    unsent = False
+    asked_for_services = False
 
     def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
         self.live = live
@@ -62,10 +68,16 @@ class Call:
         """Whether its function's first argument is the context."""
         return self.live.wants_context[self.number]
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether it waits for a thread now: its function was moved to processes (`pool="auto"`), but it can't go."""
+        return self.unsent and self.facts is not None
+
     def conclude(self) -> None:
         """What has to be done with an outcome before the engine takes it over, which happens under its lock."""
         if self.error is not None:
-            self.judge()
+            if not self.comes_back:
+                self.judge()
         else:
             self.keep()
 
@@ -155,4 +167,5 @@ class Call:
 
     def services(self) -> Any:
         """The user's services."""
+        self.asked_for_services = True
         return self.live.services

@@ -25,6 +25,7 @@ from nerv.loans import Loans
 from nerv.pools.base import Effect, Pool
 from nerv.recording import Recorder
 from nerv.scheduler import ALL_FINISHED
+from nerv.states import TRANSFER
 from nerv.turns import Lane, Turns
 
 
@@ -142,6 +143,8 @@ class Dispatch:
                 live, number, live.tasks[number], scheduler.attempts[number] + bool(calls)
             )
             call.claimed = bool(calls)
+            if live.placement is not None:
+                live.placement.mark(call, lane.queue)
         turns.served(lane)
         self._tell(live)
         if call is not None:
@@ -251,7 +254,9 @@ class Dispatch:
             self._begin(call, now)
         if call.error is None and call.is_attempt:
             live.values[call.task.id] = call.value
-            scheduler.completed(number, now)
+            scheduler.completed(number, now, call.facts)
+        elif call.comes_back and live.placement is not None:
+            live.placement.bring_back(call)
         else:
             self._endings.settle(call, now)
             if scheduler.stopping:
@@ -261,6 +266,8 @@ class Dispatch:
     def _errand(self, live: Live, number: int, now: float) -> Call | None:
         """The call for an errand that was taken; None if it has been decided otherwise meanwhile."""
         scheduler = live.scheduler
+        if scheduler.errands[number] == TRANSFER and live.placement is not None:
+            return live.placement.transferred(number, now)
         if number in live.setbacks and scheduler.gives_up(number):
             self._endings.no_fallback(live, number, now)
             self._moved(live)

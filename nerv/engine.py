@@ -82,13 +82,15 @@ class Engine(Dispatch):
                 live.inline.bind(self)
             self.lives[live.id] = live
             now = self._now()
+            if live.placement is not None:
+                live.placement.begin()
             begin(now)
             if live.workflow.timeout is not None:
                 live.deadline = live.scheduler.records[0][2] + live.workflow.timeout
                 self._arm(live, live.deadline)
             live.lanes = [
                 Lane(live, queue, ready, pool, self._turns[pool])
-                for queue, (ready, pool) in enumerate(zip(live.scheduler.ready, live.pools, strict=True))
+                for queue, (ready, pool) in enumerate(zip(live.scheduler.ready, live.pools, strict=False))
             ]
             self._moved(live)
         if self.closed:  # it came too late

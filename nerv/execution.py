@@ -155,7 +155,8 @@ class Execution:
         live = self._live
         number = self._number(task_id)
         status_map = self.state["tasks"][live.log.ids[number]]
-        facts = reports.last_facts(live.log, number) if live.scheduler.waits is not None else {}
+        has_facts = live.scheduler.waits is not None or live.placement is not None
+        facts = reports.last_facts(live.log, number) if has_facts else {}
         if live.tasks[number].cache is not None and status_map["status"] is TaskStatus.COMPLETED:
             facts = {"cached": False, **facts}
         return reports.task_result(task_id, status_map, live.values, live.errors, facts)

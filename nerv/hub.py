@@ -33,6 +33,7 @@ from nerv.projector import StateProjector
 from nerv.settings import Settings, settings_from
 from nerv.statuses import WorkflowStatus
 from nerv.tasks import TaskDef
+from nerv.verdicts import Verdicts
 from nerv.workflows import Workflow, same_values
 
 
@@ -57,6 +58,7 @@ class Hub:
         self._pool_factory = pool_factory or PoolFactory()
         self.target: str | None = None  # where the workflow can be imported from, "module:name": the CLI knows
         self.lines = Lines(self.settings.resources)
+        self.verdicts = Verdicts()
         self._desk = Desk(_store(self.settings.cache), self.clock.time)
         self.engine = Engine(self.clock, self.event_bus, self.settings.grace, self.lines, desk=self._desk)
         self._pools: dict[str, Pool] = {}
@@ -90,7 +92,7 @@ class Hub:
     ) -> Execution:
         given = MappingProxyType(_params(params))
         _check(on_event, execution_id)
-        admission = admitted(workflow, given, targets, self.settings, self.pool, self.lines)
+        admission = admitted(workflow, given, targets, self.settings, self.pool, self.lines, self.verdicts)
         with self._starting:
             if execution_id is not None:
                 known = self._known(execution_id, admission.workflow, given, services, on_event)

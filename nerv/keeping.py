@@ -222,7 +222,8 @@ class Keeper:
 
     def _admission(self, live: Live) -> Admission:
         manager = self.manager
-        return admitted(live.workflow, live.params, None, manager.settings, manager.pool, manager.lines)
+        shared = manager.settings, manager.pool, manager.lines, manager.verdicts
+        return admitted(live.workflow, live.params, None, *shared)
 
     def _given_up(self, live: Live, number: int, losses: int) -> WorkerCrashedError:
         return WorkerCrashedError(

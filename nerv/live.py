@@ -21,8 +21,9 @@ from nerv.turns import Lane
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
-    from nerv.recording import Kept
     from nerv.engine import Engine
+    from nerv.placement import Placement
+    from nerv.recording import Kept
 
 LOG_LIMIT = 10_000
 """Lines of `ctx.logger` kept for an execution; older ones are dropped."""
@@ -43,6 +44,7 @@ class Live:
         setbacks: task number -> the error of its last attempt, while its fallback is on the way.
         undo_errors: task id -> exception, of compensations that failed.
         fallback_queues: by task number, of tasks whose fallbacks don't run in their own pool.
+        placement: which of its tasks are placed by measurement (`pool="auto"`); None: none are.
         kept: what the recorder holds for it; None: it isn't journaled.
         farewell: what is done when its last event is in the journal.
         deadline: when the whole has run for too long, on the engine's clock.
@@ -52,9 +54,9 @@ class Live:
 
     __slots__ = (
         "__weakref__", "active", "alarm", "alarm_at", "contextvars", "deadline", "ended", "engine", "errors",
-        "fallback_queues", "farewell", "id", "inline", "kept", "lanes", "log", "logs", "on_change", "on_end", "params", "pools",
-        "scheduler", "services", "setbacks", "tasks", "undo_errors", "values", "wants_context", "workflow",
-        "workflow_id",
+        "fallback_queues", "farewell", "id", "inline", "kept", "lanes", "log", "logs", "on_change", "on_end",
+        "params", "placement", "pools", "scheduler", "services", "setbacks", "tasks", "undo_errors", "values",
+        "wants_context", "workflow", "workflow_id",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +97,7 @@ class Live:
         self.fallback_queues: dict[int, int] = {}
         self.deadline = inf
         self.kept: Kept | None = None
+        self.placement: Placement | None = None
         self.farewell: list[Callable[[], Any]] = []
         self.alarm: Alarm | None = None
         self.alarm_at = inf

@@ -45,6 +45,13 @@ class Lookups:
         for number in queues:
             self.again(number)
 
+    def belongs(self, number: int, queue: int) -> bool:
+        """From now on a task belongs to another queue. True: that is for later, it looks first."""
+        if number not in self._queues:
+            return False
+        self._own[number] = queue
+        return self._queue_of[number] == self._queues[number] and number not in self.flights
+
     def comes_first(self, number: int) -> bool:
         """Whether a task that is ready has to look before anything else."""
         return number in self._queues and number not in self.flights

@@ -135,7 +135,7 @@ def settings_from(given: Mapping[str, object]) -> Settings:
         else:
             problems.append(f"{name} takes {words}, not {_shown(value)}{_guess(name, value)}")
     pools = good.pop("pools", {})
-    known = tuple(dict.fromkeys((*BUILT_IN_POOLS, *(name for name in pools if isinstance(name, str)))))
+    known = tuple(dict.fromkeys((*RESERVED_NAMES, *(name for name in pools if isinstance(name, str)))))
     pool = good.get("default_pool")
     if pool is not None and pool not in known:
         problems.append(f"default_pool takes a pool's name, {_listed(known)}, not {_shown(pool)}{near(pool, known)}")

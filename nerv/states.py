@@ -39,6 +39,7 @@ ANY_COMPLETED: Final = 2
 FALLBACK: Final = 1
 COMPENSATION: Final = 2
 LOOKUP: Final = 3
+TRANSFER: Final = 4
 
 
 def _table(event: EventType) -> dict[int, int]:

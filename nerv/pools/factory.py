@@ -32,6 +32,12 @@ def _thread(name: str, workers: int) -> Pool:
     return ThreadPool(name, workers)
 
 
+def _auto(name: str, workers: int) -> Pool:  # noqa: ARG001  it measures one call at a time
+    from nerv.pools.auto import AutoPool
+
+    return AutoPool(name)
+
+
 def _process(name: str, workers: int) -> Pool:
     from nerv.pools.process import ProcessPool
 
@@ -56,4 +62,4 @@ def _inline(name: str, workers: int) -> Pool:  # noqa: ARG001  there is one call
     return InlinePool(name)
 
 
-_MAKERS = {"thread": _thread, "process": _process, "async": _async, "inline": _inline}
+_MAKERS = {"thread": _thread, "process": _process, "async": _async, "inline": _inline, "auto": _auto}

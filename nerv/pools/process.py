@@ -33,7 +33,7 @@ from time import monotonic
 from typing import Any, Final
 
 from nerv.calls import Call
-from nerv.errors import NervError, WorkerCrashedError
+from nerv.errors import NervError, ResultUnavailableError, WorkerCrashedError
 from nerv.pools import wire
 from nerv.pools.base import Source
 from nerv.pools.child import Child
@@ -210,6 +210,7 @@ class ProcessPool:
         """Fail calls that no worker will run; returns what was ready."""
         for call in calls:
             call.error = WorkerCrashedError(f"task {call.task.id!r}: the process pool {self.name!r} {reason}")
+            call.unsent = not self._crew.is_closing
         return self._source.advance_many(self, calls, None, 0 if self._crew.is_closing else CHUNK)
 
     # ---- calls to workers -------------------------------------------------------------------------------------------
@@ -255,6 +256,7 @@ class ProcessPool:
                 function, body = self._sender.body(call)
             except BaseException as error:  # noqa: BLE001  (filling in and pickling run the users' code)
                 call.error = error
+                call.unsent = not isinstance(error, ResultUnavailableError)
                 failed.append(call)
             else:
                 self._number += 1
@@ -329,7 +331,7 @@ class ProcessPool:
         """Do what the frames say; returns the calls that have ended."""
         finished: list[Call] = []
         for kind, number, seconds, body in frames:
-            if wire.DONE <= kind <= wire.BROKEN:
+            if kind in wire.ENDS:
                 sent = child.take(number)
                 if sent is not None:
                     _, call, function = sent

@@ -17,9 +17,12 @@ def settle(call: Call, kind: int, body: memoryview) -> None:
             call.value = pickle.loads(body)
             return
         error = wire.unpacked_error(body)
-        if kind == wire.BROKEN:
+        if kind != wire.FAILED:
             error.args = (f"task {call.task.id!r}: {error}",)
         call.error = error
+        call.unsent = kind == wire.UNFIT
+        if kind == wire.BROKEN and call.facts is not None and call.live.placement is not None:
+            call.live.placement.spoilt(call)
     except BaseException as error:  # noqa: BLE001  (unpickling runs the value's own code)
         text = f"task {call.task.id!r}: its result can't be unpickled in the main process: {described(error)}"
         call.error = wire.unsendable(text)

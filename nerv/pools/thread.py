@@ -178,7 +178,7 @@ class ThreadPool:
     # ---- the worker's own thread --------------------------------------------------------------------------------
 
     def _work(self, worker: Worker) -> None:
-        _here.worker = worker
+        enter(worker)
         advance = self.source.advance
         done: Call | None = None
         while self._woken(worker):
@@ -266,6 +266,11 @@ class ThreadPool:
                 continue
             if worker.begun.wait(max(0.0, deadline - monotonic())):
                 worker.thread.join(max(0.0, deadline - monotonic()))
+
+
+def enter(worker: Worker) -> None:
+    """The present thread is this worker's."""
+    _here.worker = worker
 
 
 @contextmanager

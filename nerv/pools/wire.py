@@ -52,9 +52,12 @@ REPORT: Final = 14  # body: the arguments of Port.report
 RECORD: Final = 15  # body: the LogEntry
 ASK: Final = 16  # body: number of the question, "params" or "results", the key
 STARTED: Final = 17  # the function is being called, of a call that should TELL
+UNFIT: Final = 18  # like BROKEN, and the function wasn't called
 
 FRESH: Final = 1  # the board may be written from its start again
 TELL: Final = 2  # say when the function is called
+
+ENDS: Final = frozenset({DONE, FAILED, BROKEN, UNFIT})
 
 Frame: TypeAlias = tuple[int, int, float, memoryview]
 

@@ -111,7 +111,7 @@ class Worker:
         try:
             kind, outcome = wire.DONE, self._call(number, body)
         except _BrokenError as error:
-            kind, outcome = wire.BROKEN, wire.packed_error(error.shown())
+            kind, outcome = error.kind, wire.packed_error(error.shown())
         except BaseException as error:  # noqa: BLE001  (whatever a task raises is the task's failure, not the worker's)
             kind, outcome = wire.FAILED, wire.packed_error(_without_us(error))
         if self.cancelled:
@@ -133,7 +133,7 @@ class Worker:
         try:
             fn, args, kwargs, facts = pickle.loads(body)
         except Exception as error:
-            raise _BrokenError("its arguments can't be unpickled in the worker process") from error
+            raise _UnfitError("its arguments can't be unpickled in the worker process") from error
         if fn.__class__ is int:
             fn = self._function(fn)
         if facts is not None:
@@ -155,7 +155,7 @@ class Worker:
                 fn = self._functions[place] = pickle.loads(fn)
             except BaseException as error:  # importing its module runs anything
                 text = "its function can't be had in the worker process"
-                raise _BrokenError(text, "worker processes import it by the name of its module") from error
+                raise _UnfitError(text, "worker processes import it by the name of its module") from error
         return fn
 
     def _context(
@@ -268,6 +268,8 @@ def _flush() -> None:
 class _BrokenError(Exception):
     """A call that failed in getting here or back. `args` are what failed and, perhaps, a remedy; the cause says why."""
 
+    kind = wire.BROKEN
+
     def shown(self) -> BaseException:
         """The error that the task fails with."""
         what, *remedy = self.args
@@ -275,6 +277,12 @@ class _BrokenError(Exception):
         error = wire.unsendable("; ".join([f"{what}: {described(self.__cause__)}", *remedy]))
         error.__cause__ = _without_us(self.__cause__)
         return error
+
+
+class _UnfitError(_BrokenError):
+    """The call failed in getting here: its function wasn't called."""
+
+    kind = wire.UNFIT
 
 
 # ---- the context of a task ------------------------------------------------------------------------------------------

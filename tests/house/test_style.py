@@ -30,6 +30,7 @@ LAYERS = (
     "context",
     "references",
     "functions",
+    "verdicts",
     "caching",
     "tasks",
     "graph",
@@ -57,6 +58,7 @@ LAYERS = (
     "journal",
     "loans",
     "live",
+    "placement",
     "bus",
     "endings",
     "recording",
@@ -108,6 +110,7 @@ UPWARD = {
     ("nerv.execution", "nerv.hub"): "a handle knows whom to ask when it has settled",
     ("nerv.states", "nerv.staging"): "the scheduler's state has what is staged",
     ("nerv.staging", "nerv.scheduler"): "what is staged belongs to a scheduler",
+    ("nerv.live", "nerv.placement"): "a live execution has what places its tasks",
     ("nerv.live", "nerv.recording"): "a live execution has what the recorder holds for it",
     ("nerv.recording", "nerv.engine"): "a recorder lets the engine go on with what is written",
     ("nerv.keeping", "nerv.hub"): "a keeper is a part of its manager",
@@ -122,7 +125,7 @@ OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "c
 HOSTS = {"pytest": "nerv.pytest_plugin"}
 
 # The decisions are pure: these layers know no thread, clock, file or loop.
-PURE = ("scheduler", "states", "levels", "waits", "lookups", "sagas", "lines", "plan", "policies", "limits", "events")
+PURE = ("scheduler", "verdicts", "placement", "states", "levels", "waits", "lookups", "sagas", "lines", "plan", "policies", "limits", "events")
 IMPURE = ("threading", "time", "sqlite3", "asyncio")
 
 # What `import nerv` doesn't load: who needs it waits for it then.
