@@ -132,19 +132,19 @@ class Endings:
         elif isinstance(answer, Compute):
             lookups.flights[number] = answer.flight
             scheduler.unclaim(number, now)
-            self._not_alone(live, number)
+            self._not_alone(live, number, now)
         elif scheduler.gives_up(number):
             scheduler.unclaim(number, now)
         else:
             scheduler.claimed.discard(number)
             self._wait(live, number, answer.flight, now)
 
-    def _not_alone(self, live: Live, number: int) -> None:
+    def _not_alone(self, live: Live, number: int, now: float) -> None:
         """A task holds what others may wait for: it mustn't if it doesn't start."""
         scheduler = live.scheduler
         assert scheduler.waits is not None
         if scheduler.has_ended(number):
-            scheduler.waits.left(number, 0.0, ok=None)
+            scheduler.waits.left(number, now, ok=None)
         elif scheduler.waits.is_paused:
             scheduler.waits.pause()
 
