@@ -89,7 +89,7 @@ class Call:
             return
         try:
             self.retryable = policy.allows(self.error)  # type: ignore[union-attr]  # the TaskDef made it a RetryPolicy
-        except Exception as trouble:  # noqa: BLE001  whatever the predicate raises, the task's own error counts
+        except BaseException as trouble:  # noqa: BLE001  whatever the predicate raises, the task's own error counts
             self.error.add_note(f"it wasn't retried: retry_on of task {self.task.id!r} raised {described(trouble)}")
 
     def keep(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from nerv.bus import EventBus
 from nerv.calls import Call
-from nerv.clock import Clock
+from nerv.clock import Alarm, Clock
 from nerv.effects import Effects
 from nerv.endings import Endings
 from nerv.lines import Lines
@@ -55,6 +55,7 @@ class Dispatch:
         )  # notified when an execution has ended; while draining, also a call
         self._loans = Loans(self._effects)
         self._endings = Endings(Random(), self.call_later)  # noqa: S311  jitter is no secret
+        self._lines_alarm: Alarm | None = None
         self._lines_alarm_at = inf
 
     # ---- what pools ask (nerv.pools.base.Source) --------------------------------------------------------------------
@@ -134,6 +135,7 @@ class Dispatch:
         number = scheduler.claim(lane.queue) if calls else scheduler.take(lane.queue, now)
         if number < 0:
             turns.drop(lane)
+            self._tell(live)
             return
         call: Call | None
         if number in scheduler.errands:
@@ -213,6 +215,7 @@ class Dispatch:
             number = scheduler.take(lane.queue, now)
             if number < 0:
                 turns.drop(lane)
+                self._tell(live)  # that they wait, if they do
                 continue
             if scheduler.errands and number in scheduler.errands:
                 call = self._errand(live, number, now)
@@ -287,8 +290,7 @@ class Dispatch:
     def _arm(self, live: Live, moment: float) -> None:
         """Have the timer ring for an execution, at this moment at the latest."""
         if moment < live.alarm_at:
-            if live.alarm is not None:
-                live.alarm.cancel()
+            live.disarm()
             live.alarm_at = moment
             live.alarm = self.timer.at(moment, lambda: self._ring(live))
 
@@ -314,6 +316,8 @@ class Dispatch:
                 self._effects.noted.append(partial(self.bus.announce, event, data={"name": line.name}))
             for waits, number, line in lines.take_refused():
                 live = waits.owner
+                if live.scheduler.has_ended(number):  # it was cancelled when another of them failed
+                    continue
                 self._endings.failed(live, number, line.error(live.tasks[number].id), now, retryable=False)
                 if live.scheduler.stopping:
                     self._stop_running(live)
@@ -322,13 +326,15 @@ class Dispatch:
                 self._moved(waits.owner)
         moment = lines.next_opening(now)
         if moment < self._lines_alarm_at:
+            if self._lines_alarm is not None:
+                self._lines_alarm.cancel()
             self._lines_alarm_at = moment
-            self.timer.at(moment, self._lines_open)
+            self._lines_alarm = self.timer.at(moment, self._lines_open)
 
     def _lines_open(self) -> None:
         """The moment has come at which a line may be open."""
         with self._effects:
-            self._lines_alarm_at = inf
+            self._lines_alarm_at, self._lines_alarm = inf, None
             self.lines.stir_open(self._now())
 
     def _begin(self, call: Call, now: float) -> None:
@@ -368,6 +374,7 @@ class Dispatch:
         if self.lives.pop(live.id, None) is None:
             return
         self._quiet.notify_all()
+        live.disarm()
         if live.inline is not None:
             del self._turns[live.inline]
             self._effects.noted.append(live.inline.wake)

@@ -29,6 +29,9 @@ class FallbackCall(Call):
         self.failure = failure
         self.queue = live.fallback_queue(number)
 
+    def judge(self) -> None:
+        """Nothing follows a fallback that fails, so nobody is asked."""
+
     def prepare(self, port: Port | None = None) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:  # noqa: ARG002
         """The fallback, and the error."""
         return self.task.fallback, (self.failure,), {}

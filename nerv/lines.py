@@ -72,6 +72,15 @@ class Line:
         self._all.news = True
         heappush(self._waiting.setdefault(pool, []), (rank, next(_order), waits, number, amount))
 
+    def move(self, pool: Hashable, waits: Waits, number: int, rank: int) -> None:
+        """A task in line has another rank now."""
+        queue = self._waiting[pool]
+        for place, (_, turn, whose, task, amount) in enumerate(queue):
+            if whose is waits and task == number:
+                queue[place] = (rank, turn, whose, task, amount)
+        heapify(queue)
+        self._all.stir(self)  # who was behind it may be in front now
+
     def offer(self, now: float) -> list[Waits]:
         """Let those in line try that there is room for; gives whose they are."""
         touched = []
@@ -83,7 +92,7 @@ class Line:
                 _, _, waits, number, amount = entry
                 if waits.parked.get(number) is not self:
                     continue
-                if waits.is_paused:
+                if waits.is_held:
                     kept.append(entry)
                     continue
                 if amount > room:
@@ -313,8 +322,12 @@ class Lines:
         return list(dict.fromkeys(waits for line in stirred for waits in line.offer(now)))
 
     def next_opening(self, now: float) -> float:
-        """The next moment at which a line that somebody waits in opens by itself; `inf`: none does."""
-        return min((line.due(now) for line in self.waited_for), default=inf)
+        """The next moment at which a line that somebody waits in opens by itself; `inf`: none does.
+
+        One that is open now has offered what it has: whoever is still in it waits for something else than time.
+        """
+        moments = (line.due(now) for line in self.waited_for)
+        return min((moment for moment in moments if moment > now), default=inf)
 
     def stir_open(self, now: float) -> None:
         """The time has come for some: those that are open by now will offer."""

@@ -102,6 +102,12 @@ class Live:
         self.alarm: Alarm | None = None
         self.alarm_at = inf
 
+    def disarm(self) -> None:
+        """Nothing rings for it any more."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+        self.alarm, self.alarm_at = None, inf
+
     def fallback_queue(self, number: int) -> int:
         """The queue from which a task's fallback is taken: a worker process may not know the function."""
         return self.fallback_queues.get(number, self.scheduler.queue_of[number])

@@ -48,6 +48,7 @@ class Saga:
             if self.left:
                 self._hold_cleanup(scheduler)
                 scheduler.undo(self.left[-1])
+                self._stir(scheduler)
         return bool(self.left)
 
     def _is_time(self, scheduler: Scheduler) -> bool:
@@ -81,6 +82,12 @@ class Saga:
         held, self._held = self._held, []
         for number in held:
             scheduler.release(number)
+        self._stir(scheduler)
+
+    def _stir(self, scheduler: Scheduler) -> None:
+        """What lines offer to cleanup can't be taken now, or can again."""
+        assert scheduler.waits is not None
+        scheduler.waits.stir()
 
     def give_up(self) -> list[int]:
         """Nothing can be undone any more; gives what wasn't."""

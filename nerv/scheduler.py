@@ -181,7 +181,7 @@ class Scheduler(TaskStates):
 
     def _finish(self, now: float) -> None:
         counts = self.counts
-        if counts[COMPLETED] == len(self.state):
+        if counts[COMPLETED] == len(self.state) and self.fault is None:
             self.status, code = WorkflowStatus.COMPLETED, log.WORKFLOW_COMPLETED
         elif self.cancelling and self.fault is None:
             self.status, code = WorkflowStatus.CANCELLED, log.WORKFLOW_CANCELLED
@@ -343,6 +343,8 @@ class Scheduler(TaskStates):
             return False
         before = self.ranks[number]
         after = self.set_priority(number, priority)
+        if self.waits is not None:
+            self.waits.reranked(number, after)
         for ready in self.ready if self.staging is None else (*self.ready, *self.staging.heaps):
             if before in ready:
                 ready[ready.index(before)] = after
@@ -367,7 +369,7 @@ class Scheduler(TaskStates):
     def is_failing(self) -> bool:
         """Whether the execution can't end COMPLETED any more."""
         counts = self.counts
-        return self.cancelling or self.fault is not None or bool(counts[FAILED] or counts[CANCELLED])
+        return self.fault is not None or bool(counts[FAILED] or counts[CANCELLED])
 
     def undo(self, number: int) -> None:
         """A completed task is ready to be taken for its compensation."""
@@ -399,6 +401,7 @@ class Scheduler(TaskStates):
             number
             for number, state in enumerate(self.state)
             if state in _UNSTARTED and rules[number] != ALL_FINISHED and number not in claimed
+            if number not in errands  # whoever is due for its fallback has failed, and is told so when it is taken
         ]
         for ready in self.ready:
             ready[:] = [r for r in ready if rules[r & NUMBER_MASK] == ALL_FINISHED or r & NUMBER_MASK in errands]

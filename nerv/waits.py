@@ -69,6 +69,12 @@ class Waits:
         """Whether its tasks can't be taken now."""
         return self.scheduler.status is WorkflowStatus.PAUSED
 
+    @property
+    def is_held(self) -> bool:
+        """Whether what a line offers them can't be taken now: it is paused, or something is being undone first."""
+        saga = self.scheduler.saga
+        return self.is_paused or (saga is not None and bool(saga.left))
+
     # ---- limits -----------------------------------------------------------------------------------------------------
 
     def admit(self, number: int, queue: int, now: float) -> int:
@@ -97,6 +103,8 @@ class Waits:
                 self._refuse(number, terms, line, amount, now)
                 return False
         self._passes[number] = [(line, line.enter(now, amount)) for line, amount in terms.lines]
+        if self.lines.waited_for:
+            self.lines.news = True  # a line that stood open may be shut now, until a moment that somebody must watch
         return True
 
     def _refuse(self, number: int, terms: Terms, line: Line, amount: float, now: float) -> None:
@@ -115,6 +123,12 @@ class Waits:
         self.parked[number] = line
         scheduler.waiting(number, reason.since, {"reason": reason.what, **self._when(reason.due)})
         line.wait(self._pools[scheduler.queue_of[number]], self, number, scheduler.ranks[number], amount)
+
+    def reranked(self, number: int, rank: int) -> None:
+        """A task's rank has changed: so does its place in line."""
+        line = self.parked.get(number)
+        if line is not None:
+            line.move(self._pools[self.scheduler.queue_of[number]], self, number, rank)
 
     def unpark(self, number: int) -> None:
         """A line has room for the task: it is ready again."""

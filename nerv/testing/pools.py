@@ -151,9 +151,15 @@ class SimulatedPool:
                     yield lambda worker=worker: self._end(worker)  # type: ignore[misc]
             elif worker.finished:
                 yield lambda worker=worker: self._report(worker, [])  # type: ignore[misc]
-        free = next((worker for worker in self._workers if not worker.calls and not worker.finished), None)
+        free = self._free_worker()
         if self._called and free is not None and self._source.waiting(self):
             yield lambda: self._come(free)
+
+    def _free_worker(self) -> Worker | None:
+        if self._busy() >= self.limit:
+            return None
+        self._workers += [Worker() for _ in range(self.limit - len(self._workers))]  # the pool may have been resized
+        return next(worker for worker in self._workers if not worker.calls and not worker.finished)
 
     def due(self) -> float:
         """The moment of the clock at which the next call in flight ends; infinity if none does."""
