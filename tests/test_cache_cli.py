@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from nerv.caching.sqlite import SqliteStore
 from nerv.caching.stores import Entry
 from nerv.cli import console, main
 from nerv.cli.cache import _size
+from tests.house.commands import run_command
 
 
 def nerv(*words):
@@ -108,6 +110,26 @@ def test_what_is_no_cache_file_is_refused_and_left_alone(tmp_path, command, caps
     assert "there is no cache file" in error
     assert other.read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_keeps_results_for_the_next(tmp_path):
+    (tmp_path / "cached_flow.py").write_text(
+        "from nerv import Cache, TaskDef, Workflow\n"
+        "def price():\n"
+        "    print('asked')\n"
+        "    return 3\n"
+        "shop = Workflow('shop', [TaskDef('price', price, cache=Cache())])\n"
+    )
+
+    def run(file):
+        return run_command([sys.executable, "-m", "nerv", "run", "cached_flow.py", "--cache", file], tmp_path, 60)
+
+    first, second, refused = run("kept.db"), run("kept.db"), run("nowhere/kept.db")
+    assert [first.returncode, second.returncode, refused.returncode] == [0, 0, console.REFUSED]
+    assert "asked" in first.stdout
+    assert "asked" not in second.stdout
+    assert "the folder 'nowhere' of 'nowhere/kept.db' isn't there" in refused.stdout
+    assert [function for _, function in kept(str(tmp_path / "kept.db"))] == ["cached_flow.price"]
 
 
 def test_the_help_says_what_there_is(capsys):

@@ -81,6 +81,10 @@ FailurePolicy = Annotated[
 Grace = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="How long cancelled tasks are given to stop. Default: 5.")
 ]
+Cache = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Where results of tasks with a Cache are kept for the next run; see nerv cache."),
+]
 Trace = Annotated[
     Path | None,
     typer.Option(
@@ -108,6 +112,7 @@ def run(
     scheduling: Scheduling = None,
     failure_policy: FailurePolicy = None,
     grace: Grace = None,
+    cache: Cache = None,
     trace: Trace = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -121,6 +126,7 @@ def run(
         "scheduling": scheduling,
         "failure_policy": failure_policy,
         "grace": grace,
+        "cache": cache,
     }
     settings = {name: value for name, value in given.items() if value is not None}
     try:
