@@ -27,7 +27,8 @@ so; nobody tells the journal separately.
   stretch may hold nothing but claims; its `first_seq` is then that of the next record.
 
 Between batches, when it has nothing to write, the recorder calls `tidy()` until that returns False: it merges the small
-frames of executions that have ended, or grown long, a bounded piece at a time. `close()` does the rest.
+frames of executions that have ended, or grown long, a bounded piece at a time. `close()` does one more piece; what is
+left is found by the next opening.
 
 Recovery. `unfinished()` lists what was interrupted; `load(id, epoch=engine_epoch)` gives everything about one
 execution, in the engine's own form: `history.records` can become `EventLog.records` as they are (`at` is relative to

@@ -96,6 +96,10 @@ class Stored:
         return Stored, (bytes(self.raw),)
 
 
+ENCODED: Final = _SCALARS | {Stored}
+"""The types of what `encode` gives."""
+
+
 class _Name:
     """In a value that is only looked at: what stands there and isn't plain."""
 

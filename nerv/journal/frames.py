@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Raw
 
 from nerv.journal.base import Header, Stretch
-from nerv.journal.codec import ENCODER, Stored, encode_facts
+from nerv.journal.codec import ENCODED, ENCODER, Stored, encode_facts
 from nerv.journal.lazy import LazyFacts
 
 SPLIT: Final = 1 << 26
@@ -122,6 +122,8 @@ def header_of(body: bytes) -> Header:
 def bodies(stretch: Stretch) -> list[tuple[int, bytes]]:
     """A stretch as `(number of records, body)`, several if it is very large."""
     records = [record if record[4] is None else (*record[:4], encode_facts(record[4])) for record in stretch.records]
+    if not ENCODED.issuperset(map(type, stretch.values.values())):
+        raise TypeError(f"results of {stretch.execution_id!r} weren't encoded: msgpack would change them unseen")
     whole = (stretch.epoch, stretch.ids, records, stretch.values, stretch.claims)
     body = _RECORDS + ENCODER.encode(whole)
     if len(body) <= SPLIT or len(records) < 2:

@@ -214,12 +214,13 @@ class Reading:
         )
 
     def _header(self, entry: Entry) -> Header:
-        for row, _ in self._rows(entry, 0):
-            header = header_of(unpacked(row)[0])
-            if (header.id, header.workflow_name) != (entry.id, entry.name):
-                raise _Damage("its header is another execution's")
-            return header
-        raise _Damage("its header is missing")
+        rows = self._database.rows(f"SELECT {_ROW} FROM frames WHERE key = ?", (key_of(entry.number, 0),))  # noqa: S608
+        if not rows or not Row(*rows[0]).is_whole:
+            raise _Damage("its header is missing, or isn't what was written")
+        header = header_of(Row(*rows[0]).body)
+        if (header.id, header.workflow_name) != (entry.id, entry.name):
+            raise _Damage("its header is another execution's")
+        return header
 
     def _contents(self, entry: Entry, place: _Place) -> Iterator[Content]:
         """What its frames hold, from a place on."""

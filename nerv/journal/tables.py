@@ -185,8 +185,7 @@ class TableJournal:
     def _finish(self) -> None:
         self._mail.flush()
         try:
-            while self.tidy():
-                continue
+            self.tidy()  # a piece of it; the rest waits for the next opening
         except JournalError:
             _log.warning("the housekeeping of %s is left to the next opening", self._database.name, exc_info=True)
 

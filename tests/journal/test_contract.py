@@ -207,6 +207,14 @@ def test_an_ended_execution_takes_nothing_more(journal):
     refused(journal, both, "'n' has ended")
 
 
+def test_a_result_that_was_not_encoded_is_refused(journal):
+    """msgpack would make a list of it, and nobody would notice."""
+    Log(journal)
+    with pytest.raises(TypeError, match="weren't encoded"):
+        journal.write(Batch([], [Stretch("e", 2, [(TASK_COMPLETED, 0, 1.0, 1, None)], EPOCH, (), {0: (1, 2)})]))
+    assert len(journal.load("e").records) == 1
+
+
 def test_an_execution_needs_its_header(journal):
     refused(journal, Batch([], [Stretch("e", 1, [(TASK_STARTED, 0, 1.0, 1, None)])]), "holds no execution 'e'")
 
