@@ -18,6 +18,8 @@ from dependency_injector import containers, providers
 
 from nerv.bus import EventBus
 from nerv.clock import SystemClock
+from nerv.hub import opened
+from nerv.journal.base import Journal
 from nerv.manager import WorkflowManager
 from nerv.partitioner import QuantumPartitioner
 from nerv.pools.factory import PoolFactory
@@ -32,9 +34,15 @@ def _checked(config: Mapping[str, object] | None) -> Settings:
     return settings_from(config or {})
 
 
-def _manager(config: Mapping[str, Any] | None, **parts: Any) -> WorkflowManager:
+def _journal(given: Any) -> Journal | None:
+    return None if given is None else opened(given)
+
+
+def _manager(config: Mapping[str, Any] | None, journal: Journal | None, **parts: Any) -> WorkflowManager:
     _checked(config)  # first: a setting named like a part would be taken for it
-    return WorkflowManager(**parts, **(config or {}))
+    manager = WorkflowManager(**parts, **{**(config or {}), "journal": journal})
+    manager.owns_journal = not isinstance((config or {}).get("journal"), Journal)
+    return manager
 
 
 class Services(containers.DeclarativeContainer):
@@ -43,9 +51,9 @@ class Services(containers.DeclarativeContainer):
     `config` takes the settings: `Services(config={"workers": 8})`, or `services.config.from_dict({"workers": 8})`
     before anything is asked for. They are checked when they are first used: a ConfigError lists all that is wrong.
 
-    `clock`, `event_bus`, `state_projector`, `pools` (what makes pools), `quantum_partitioner` and `workflow_manager`
-    give the container's one object each; `task_factory` makes a new TaskDef. Close the manager when you are done:
-    `with services.workflow_manager() as manager:`.
+    `clock`, `event_bus`, `state_projector`, `journal` (None without one), `pools` (what makes pools),
+    `quantum_partitioner` and `workflow_manager` give the container's one object each; `task_factory` makes a new
+    TaskDef. Close the manager when you are done: `with services.workflow_manager() as manager:`.
     """
 
     config = providers.Configuration()
@@ -54,9 +62,16 @@ class Services(containers.DeclarativeContainer):
     clock = providers.ThreadSafeSingleton(SystemClock)
     event_bus = providers.ThreadSafeSingleton(EventBus, history_limit=settings.provided.history_limit)
     state_projector = providers.ThreadSafeSingleton(StateProjector)
+    journal = providers.ThreadSafeSingleton(_journal, settings.provided.journal)
     pools = providers.ThreadSafeSingleton(PoolFactory)
     quantum_partitioner = providers.ThreadSafeSingleton(QuantumPartitioner, max_workers=settings.provided.workers)
     workflow_manager = providers.ThreadSafeSingleton(
-        _manager, config, event_bus=event_bus, state_projector=state_projector, clock=clock, pool_factory=pools
+        _manager,
+        config,
+        journal=journal,
+        event_bus=event_bus,
+        state_projector=state_projector,
+        clock=clock,
+        pool_factory=pools,
     )
     task_factory = providers.Factory(TaskDef)

@@ -63,10 +63,7 @@ class Dispatch:
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
         if finished is not None:
-            if finished.error is not None or finished.task.cache is not None:
-                finished.conclude()
-            if self.recorder is not None and finished.error is None:
-                self.recorder.keep(finished)
+            self._receive(finished)
         commits = False
         with self.lock:
             now = self._now()
@@ -79,13 +76,11 @@ class Dispatch:
                 pool.arrived(worker)
             call = self._take(pool, now)
             if call is None:
-                commits = self.recorder is not None and self.recorder.strict and pool.may_block and finished is not None
+                commits = self._commits(pool, finished)
                 if not commits:
                     pool.rested(worker)
-            if self.lines.news:
+            if self.lines.news or (self.recorder is not None and not commits):
                 self._sort_out()
-            if self.recorder is not None and self.recorder.wanted and not commits:
-                self.recorder.rouse()
             noted: Sequence[Effect] = self._effects.noted
             if noted:
                 self._effects.noted = []
@@ -95,8 +90,19 @@ class Dispatch:
             effect()
         return self._again(pool, worker) if commits else call
 
+    def _receive(self, call: Call) -> None:
+        """What is done with an outcome before the lock is taken: it may take its time."""
+        if call.error is not None or call.task.cache is not None:
+            call.conclude()
+        if self.recorder is not None and call.error is None:
+            self.recorder.keep(call)
+
+    def _commits(self, pool: Pool, finished: Call | None) -> bool:
+        """Whether who has finished a call and finds no other writes the journal meanwhile."""
+        return self.recorder is not None and self.recorder.strict and pool.may_block and finished is not None
+
     def _again(self, pool: Pool, worker: Any) -> Call | None:
-        """There was nothing, but perhaps there is when what has happened is in the journal: write it, and look again."""
+        """There was nothing, but perhaps there is when what has happened is in the journal: write it, look again."""
         assert self.recorder is not None
         self.recorder.commit()
         with self._effects:
@@ -109,10 +115,7 @@ class Dispatch:
         """`advance` for several calls at once; see `Source`."""
         calls: list[Call] = []
         for call in finished:
-            if call.error is not None or call.task.cache is not None:
-                call.conclude()
-            if self.recorder is not None and call.error is None:
-                self.recorder.keep(call)
+            self._receive(call)
         with self._effects:
             now = self._now()
             for call in finished:
@@ -229,7 +232,7 @@ class Dispatch:
                 turns.served(lane)
             pool.running += 1
             if self.bus.active or live.on_change or self.recorder is not None:
-                self._tell(live)
+                self._tell(live, started=True)
             if not pool.attended and turns:
                 self._call_up(pool, turns)
             return call
@@ -360,13 +363,13 @@ class Dispatch:
         if self.draining:
             self._quiet.notify_all()
 
-    def _tell(self, live: Live) -> None:
+    def _tell(self, live: Live, *, started: bool = False) -> None:
         log = live.log
         if self.bus.active and not log.dirty:
             log.dirty = True
             self.bus.nudge(log)
         if self.recorder is not None:
-            self.recorder.mark(live)
+            self.recorder.mark(live, urgent=not started)
         if live.on_change:
             self._effects.noted.extend(live.on_change)
 

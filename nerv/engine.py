@@ -29,6 +29,7 @@ from nerv.dispatch import Dispatch
 from nerv.effects import Effects
 from nerv.errors import NervError, TaskCancelledError, TaskTimeoutError
 from nerv.events import EventType
+from nerv.journal.base import Fact
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.pools.base import Pool
@@ -115,6 +116,8 @@ class Engine(Dispatch):
         with self._effects:
             if not live.scheduler.cancel(self._now(), reason):
                 return False
+            if live.kept is not None:
+                live.kept.facts.append(Fact(live.id, "cancelling", reason))
             self._stop_running(live)
             self._moved(live)
             if live.active:

@@ -141,8 +141,8 @@ class Execution:
         with live.engine.lock:
             status = STATUSES[live.scheduler.state[number]]
             blamed = live.scheduler.blame.get(number)
-        if status is TaskStatus.COMPLETED:  # it ended between the two looks
-            return live.values[task_id]
+        if status is TaskStatus.COMPLETED:
+            return self._kept(task_id)
         if status is TaskStatus.FAILED:
             error = live.errors[task_id]
             raise error.with_traceback(self._traces.setdefault(task_id, error.__traceback__))
@@ -150,12 +150,21 @@ class Execution:
             reports.why_no_result(task_id, status, None if blamed is None else live.log.ids[blamed])
         )
 
+    def _kept(self, task_id: str) -> Any:
+        """The result of a task that ended between two looks, or wasn't kept."""
+        try:
+            return self._live.values[task_id]
+        except KeyError:
+            text = f"task {task_id!r} has no result any more: it has durable=False, and its process has ended"
+            raise ResultUnavailableError(text) from None
+
     def task(self, task_id: str) -> TaskResult[Any]:
         """What became of a task so far."""
         live = self._live
         number = self._number(task_id)
         status_map = self.state["tasks"][live.log.ids[number]]
-        has_facts = live.scheduler.waits is not None or live.placement is not None
+        is_shown = not live.pools  # it is stored, and may have had anything
+        has_facts = is_shown or live.scheduler.waits is not None or live.placement is not None
         facts = reports.last_facts(live.log, number) if has_facts else {}
         if live.tasks[number].cache is not None and status_map["status"] is TaskStatus.COMPLETED:
             facts = {"cached": False, **facts}
@@ -222,15 +231,15 @@ class Execution:
         Returns:
             False if it had ended or was being cancelled already.
         """
-        return self._live.engine.cancel(self._live, reason)
+        return self._written(self._live.engine.cancel(self._live, reason))
 
     def pause(self) -> bool:
         """Start nothing more until `resume`; what runs goes on to its end. False: it wasn't RUNNING."""
-        return self._live.engine.pause(self._live)
+        return self._written(self._live.engine.pause(self._live))
 
     def resume(self) -> bool:
         """Go on after `pause`. False: it wasn't PAUSED."""
-        return self._live.engine.resume(self._live)
+        return self._written(self._live.engine.resume(self._live))
 
     def reprioritize(self, task_id: str, priority: int) -> bool:
         """Change a task's priority from now on; a TASK_REPRIORITIZED event.
@@ -250,6 +259,13 @@ class Execution:
         """What it waits for now, other than running tasks: each WAITING task with its reason, and until when."""
         with self._live.engine.lock:
             return reports.waiting(self._live)
+
+    def _written(self, done: bool) -> bool:  # noqa: FBT001  it is handed through
+        """What was done is in the journal, if there is one, before whoever asked for it goes on."""
+        recorder = self._live.engine.recorder
+        if done and recorder is not None:
+            recorder.wait(self._live)
+        return done
 
     # ---- looking --------------------------------------------------------------------------------------------------
 

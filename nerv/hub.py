@@ -20,7 +20,7 @@ from nerv.clock import Clock, SystemClock
 from nerv.decorators import outside_recording
 from nerv.engine import Engine
 from nerv.errors import ConfigError, NervError, UnknownIdError, near
-from nerv.events import ANY, TERMINAL, Event, EventType
+from nerv.events import ANY, TERMINAL, Event
 from nerv.execution import Execution
 from nerv.functions import is_coroutine_function
 from nerv.journal.base import Journal
@@ -32,7 +32,6 @@ from nerv.pools.factory import PoolFactory
 from nerv.projector import StateProjector
 from nerv.settings import Settings, settings_from
 from nerv.statuses import WorkflowStatus
-from nerv.tasks import TaskDef
 from nerv.verdicts import Verdicts
 from nerv.workflows import Workflow, same_values
 
@@ -69,8 +68,8 @@ class Hub:
         self._closing = threading.Lock()
         self._closed = False
         self._one_shot = False
-        self._owns_journal = not isinstance(self.settings.journal, Journal)
-        self._keeper = None if self.settings.journal is None else Keeper(self, _journal(self.settings.journal))
+        self.owns_journal = not isinstance(self.settings.journal, Journal)
+        self._keeper = None if self.settings.journal is None else Keeper(self, opened(self.settings.journal))
         atexit.register(self._close_at_exit)
 
     def __enter__(self) -> Self:
@@ -278,7 +277,7 @@ class Hub:
                 self.engine.stop()
             finally:
                 if self._keeper is not None:
-                    self._keeper.close(owned=self._owns_journal)
+                    self._keeper.close(owned=self.owns_journal)
                 for pool in list(self._pools.values()):
                     pool.close(self.settings.grace)
                 self.event_bus.close(self.settings.grace)
@@ -316,7 +315,7 @@ class Hub:
 _CLOSED: Final = "this manager is closed; make a new one"
 
 
-def _journal(given: Any) -> Journal:
+def opened(given: Any) -> Journal:
     """The journal that a setting means."""
     if isinstance(given, Journal):
         return given

@@ -19,6 +19,7 @@ from nerv.journal.codec import decode, encode_all
 from nerv.journal.lazy import LazyValues
 from nerv.live import Live
 from nerv.recording import Kept, Recorder
+from nerv.references import Names, scan
 from nerv.replay import Replay
 from nerv.scheduler import Scheduler
 from nerv.staging import Staging
@@ -195,6 +196,7 @@ class Keeper:
         admission = self._admission(live)
         admission.equip(live)
         replay = Replay(live.scheduler, live.log.records, _numbers(live))
+        replay.run_again(*_unkept(live))
         live.scheduler.cancelling = "cancelling" in history.facts
         live.scheduler.reason = history.facts.get("cancelling") or ""
         kept = Kept(None, len(live.log.records), len(history.ids))
@@ -341,6 +343,16 @@ class StoredExecution(Execution):
 
 def _numbers(live: Live) -> dict[str, int]:
     return {task_id: number for number, task_id in enumerate(live.log.ids)}
+
+
+def _unkept(live: Live) -> tuple[set[int], list[list[int]], list[int]]:
+    """The completed tasks without a result, whose results each task is given, and those that make the execution's."""
+    numbers = _numbers(live)
+    unkept = {number for task_id, number in numbers.items() if task_id not in live.values}
+    needs = [[numbers[output] for output in task.outputs] for task in live.tasks]
+    names = Names()
+    scan(live.workflow.result_spec, names)
+    return unkept, needs, [numbers[output] for output in names.outputs]
 
 
 def _own_ids(history: History) -> list[str]:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 AHEAD: Final = 4
 """Claims for each place in a pool that may be committed before anybody is free for them."""
 
+SOON: Final = 0.1
+"""Seconds after which what isn't urgent is written."""
+
 SUSPECT: Final = 2
 """After so many losses a task runs alone."""
 
@@ -46,7 +49,7 @@ class Kept:
 
     Attributes:
         header: until it has been written.
-        written: how many records are in the journal; `ids_written` how many ids.
+        written: how many records are in the journal; `ids_written` how many ids; `gathered` how many are on their way.
         encoded: task number -> its result as it will be written.
         losses: task number -> how often it was running, or may have been, when the process died.
         has_ended: whether those who wait for the execution's end wait only for the journal by now.
@@ -55,7 +58,7 @@ class Kept:
 
     def __init__(self, header: Header | None, written: int = 0, ids_written: int = 0) -> None:
         self.header = header
-        self.written = written
+        self.written = self.gathered = written
         self.ids_written = ids_written
         self.encoded: dict[int, Any] = {}
         self.losses: dict[int, int] = {}
@@ -99,14 +102,28 @@ class Recorder:
         self._call = threading.Semaphore(0)
         self._awake = False  # whether the thread will look by itself
         self._closed = False
+        self._soon = False  # whether the timer will have written what isn't urgent
 
     # ---- told by the engine, under its lock -------------------------------------------------------------------------
 
-    def mark(self, live: Live) -> None:
-        """An execution has something new."""
-        if live.kept is not None and live not in self._dirty:
-            self._dirty[live] = None
+    def mark(self, live: Live, *, urgent: bool = True) -> None:
+        """An execution has something new. Under strict durability the start of a task that was claimed isn't urgent:
+        it goes along with what comes next, or is written `SOON`.
+        """
+        kept = live.kept
+        if kept is None or not (kept.gathered < len(live.log.records) or kept.facts or kept.orders_done):
+            return
+        self._dirty[live] = None
+        if urgent or not self.strict:
             self.wanted = True
+        elif not self._soon:
+            self._soon = True
+            self._engine.timer.at(self._engine.clock.monotonic() + SOON, self._write_soon)
+
+    def _write_soon(self) -> None:
+        with self._engine.effects:
+            self._soon = False
+            self.rouse()
 
     def ended(self, live: Live, release: Iterable[Callable[[], Any]]) -> Iterable[Callable[[], Any]]:
         """An execution has ended; gives what is to be done about it now: all, or nothing until its end is written."""
@@ -163,7 +180,7 @@ class Recorder:
             self._write(work)
         finally:
             self._writing.release()
-        if self._dirty:  # it came meanwhile, from somebody who saw that we were at it
+        if self.wanted:  # it came meanwhile, from somebody who saw that we were at it
             with self._engine.effects:
                 self.rouse()
         return True
@@ -204,7 +221,8 @@ class Recorder:
                 self._awake = False
                 if self._closed:
                     return
-                self.rouse()
+                if self.wanted:
+                    self.rouse()
 
     def _tidied(self) -> bool:
         try:
@@ -235,6 +253,7 @@ class Recorder:
         assert kept is not None
         log, batch = live.log, work.batch
         records, ids = log.records[kept.written :], list(log.ids[kept.ids_written :])
+        kept.gathered = kept.written + len(records)
         claims = [] if live.scheduler.staging is None else self._claims(live, live.scheduler.staging)
         if kept.header is not None:
             batch.headers.append(kept.header)

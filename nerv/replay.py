@@ -6,7 +6,7 @@ Pure, as the scheduler is. What ran when the process died has a TASK_STARTED and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from nerv import eventlog as log
@@ -14,16 +14,15 @@ from nerv.eventlog import Record
 from nerv.scheduler import Scheduler
 from nerv.states import (
     ALL_COMPLETED,
-    ALL_FINISHED,
     ANY_COMPLETED,
     COMPLETED,
     FAILED,
+    MOVES_BY_CODE,
     PENDING,
     RUNNING,
     SKIPPED,
     STATUSES,
     WAITING,
-    MOVES_BY_CODE,
 )
 from nerv.statuses import WorkflowStatus
 
@@ -41,6 +40,7 @@ class Replay:
         losses: task number -> how often it was lost, or may have been, before the last run.
         due: task number -> until when it waits (epoch seconds; None: not for a time), of those that wait.
         undone: the numbers of the tasks that were compensated.
+        again: the numbers of the completed tasks that run again, since their results weren't kept.
     """
 
     def __init__(self, scheduler: Scheduler, records: Sequence[Record], numbers: Mapping[str, int]) -> None:
@@ -55,6 +55,7 @@ class Replay:
             else:
                 self._turn(code, data)
         self.lost = [number for number, state in enumerate(scheduler.state) if state == RUNNING]
+        self.again: list[int] = []
         self._count()
 
     def _take_in(self, code: int, number: int, attempt: int, data: Any) -> None:
@@ -111,6 +112,28 @@ class Replay:
             return COMPLETED not in needs
         return open_
 
+    def run_again(self, unkept: Container[int], needs: Sequence[Sequence[int]], wanted: Iterable[int]) -> None:
+        """Completed tasks whose results weren't kept run again, if something still needs them.
+
+        Args:
+            unkept: the numbers of the tasks without a result.
+            needs: by task number, the tasks whose results it is given.
+            wanted: tasks whose results the execution's own is made of.
+        """
+        state = self._scheduler.state
+        todo = [need for number, own in enumerate(needs) if state[number] < COMPLETED for need in own]
+        todo += wanted
+        again: dict[int, None] = {}
+        while todo:
+            number = todo.pop()
+            if state[number] == COMPLETED and number in unkept and number not in again:
+                again[number] = None
+                todo += needs[number]
+        for number in again:
+            state[number] = PENDING
+        self.again = sorted(again)
+        self._count()
+
     # ---- going on ---------------------------------------------------------------------------------------------------
 
     def go_on(
@@ -134,6 +157,8 @@ class Replay:
         for number in self.lost:
             scheduler.lost[number] += 1
             scheduler.waiting(number, now, {"reason": "interrupted"})
+        for number in self.again:
+            scheduler.waiting(number, now, {"reason": "its result wasn't kept"})
         for number, error in (dead or {}).items():
             scheduler.failed(number, now, error)
         if scheduler.stopping:
@@ -141,7 +166,7 @@ class Replay:
         for number, state in enumerate(scheduler.state):
             if state == PENDING and not scheduler.missing[number] and not scheduler.gives_up(number):
                 scheduler.release(number)
-            elif state == WAITING:
+            elif state == WAITING and not scheduler.missing[number]:
                 self._wait_on(number, now, epoch)
         scheduler.finish_if_done(now)
 
