@@ -86,7 +86,7 @@ class SimulatedPool:
         self._takes = takes
         self._faults = faults
         self._perform = perform
-        self._workers = [Worker() for _ in range(workers)]
+        self._workers: list[Worker] = []
         self._called = False  # there may be calls that nobody has come for
         self._source: Source
 
@@ -202,7 +202,11 @@ class SimulatedPool:
         if claims:
             self._source.give_back(claims)
         finished, worker.finished = worker.finished, []
-        self.running = self._busy() + 1  # the others, and who asks
+        self.running = self._busy()
+        if self.running >= self.limit:  # the pool has become smaller
+            self._source.advance_many(self, finished, None, 0)
+            return
+        self.running += 1  # who asks
         worker.calls.extend(self._source.advance_many(self, finished, worker, self._random.randint(1, 4)))
         self.running = self._busy()
         if worker.calls:

@@ -91,6 +91,24 @@ def test_no_more_calls_are_in_flight_than_the_pool_has_workers(workers):
     assert most == workers
 
 
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_pool_can_be_resized_while_it_runs(kind):
+    clock = FakeClock(auto=True)
+    pools = SimulatedPools(3, clock=clock, takes=lambda call: 10.0)
+    with WorkflowManager(pool_factory=pools, clock=clock, workers=2, processes=2) as manager:
+        execution = manager.start(wide(60, pool=kind))
+        (pool,) = pools._pools
+        for limit in (2, 5, 1):
+            manager.resize(kind, limit)
+            for _ in range(25):  # what runs goes on to its end
+                pools.go_on()
+            while pools.step():
+                pass
+            assert pool.running == limit
+        pools.run()
+        assert execution.status is WorkflowStatus.COMPLETED
+
+
 def test_one_pool_can_be_driven_by_itself():
     class Factory:
         def make(self, name, settings):
