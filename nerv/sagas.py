@@ -15,7 +15,7 @@ from nerv.eventlog import TASK_COMPLETED, Record
 from nerv.graph import NUMBER_MASK
 
 if TYPE_CHECKING:
-    from nerv.scheduler import Scheduler
+    from nerv.detours import Detours
 
 
 class Saga:
@@ -39,7 +39,7 @@ class Saga:
         self._cleanup = cleanup
         self._held: list[int] = []
 
-    def holds(self, scheduler: Scheduler) -> bool:
+    def holds(self, scheduler: Detours) -> bool:
         """Asked when there may be nothing left but cleanup: whether something has to be undone first."""
         if self.left is None:
             if not scheduler.is_failing or not self._is_time(scheduler):
@@ -51,7 +51,7 @@ class Saga:
                 self._stir(scheduler)
         return bool(self.left)
 
-    def _is_time(self, scheduler: Scheduler) -> bool:
+    def _is_time(self, scheduler: Detours) -> bool:
         return scheduler.unfinished == sum(not scheduler.has_ended(number) for number in self._cleanup)
 
     def _completed(self, records: Sequence[Record]) -> list[int]:
@@ -61,7 +61,7 @@ class Saga:
             if code == TASK_COMPLETED and task in self._undoable and task not in self.undone_before
         ]
 
-    def _hold_cleanup(self, scheduler: Scheduler) -> None:
+    def _hold_cleanup(self, scheduler: Detours) -> None:
         for ready in scheduler.ready:
             self._held += [rank & NUMBER_MASK for rank in ready if rank & NUMBER_MASK not in scheduler.errands]
             ready[:] = [rank for rank in ready if rank & NUMBER_MASK in scheduler.errands]
@@ -71,7 +71,7 @@ class Saga:
         """An all_finished task is ready while something is being undone."""
         self._held.append(number)
 
-    def undone(self, scheduler: Scheduler) -> None:
+    def undone(self, scheduler: Detours) -> None:
         """The next one is undone, or can't be: on to the one before it, and after the first to cleanup."""
         assert self.left
         self.left.pop()
@@ -84,7 +84,7 @@ class Saga:
             scheduler.release(number)
         self._stir(scheduler)
 
-    def _stir(self, scheduler: Scheduler) -> None:
+    def _stir(self, scheduler: Detours) -> None:
         """What lines offer to cleanup can't be taken now, or can again."""
         assert scheduler.waits is not None
         scheduler.waits.stir()

@@ -31,10 +31,11 @@ that a plain task doesn't need: what is special about a task is encoded in `miss
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop
 from typing import Any, Final
 
 from nerv import eventlog as log
+from nerv.detours import Detours
 from nerv.errors import TaskCancelledError
 from nerv.events import EventType
 from nerv.graph import NUMBER_MASK, with_priority
@@ -42,23 +43,15 @@ from nerv.states import (
     ALL_COMPLETED,
     ALL_FINISHED,
     ANY_COMPLETED,
-    CANCELLED,
     CANCELLED_MOVES,
-    COMPENSATION,
     COMPLETED,
     COMPLETED_MOVES,
-    FAILED,
     FAILED_MOVES,
-    FALLBACK,
-    LOOKUP,
     PENDING,
-    RETRYING_MOVES,
     RUNNING,
     STARTED_MOVES,
     STATUSES,
     WAITING,
-    WAITING_MOVES,
-    TaskStates,
 )
 from nerv.statuses import WorkflowStatus
 
@@ -76,7 +69,7 @@ __all__ = [
 _UNSTARTED: Final = (PENDING, WAITING)
 
 
-class Scheduler(TaskStates):
+class Scheduler(Detours):
     """Decides what runs when in one execution.
 
     Args:
@@ -277,41 +270,6 @@ class Scheduler(TaskStates):
         if self.unfinished <= self._floor:
             self.finish_if_done(now)
 
-    def gives_up(self, number: int) -> bool:
-        """Whether a task that fails now gets neither another attempt nor its fallback: everything but cleanup stops."""
-        return self.stopping and self.rules[number] != ALL_FINISHED
-
-    def retrying(self, number: int, now: float, error: object, due: float) -> None:
-        """A running task's function raised, and is called again at `due`."""
-        assert self.waits is not None
-        self.waits.left(number, now, ok=False)
-        self._move(number, RETRYING_MOVES, EventType.TASK_RETRYING)
-        when = self.waits.until(number, now, due, "retry")
-        self.records.append((log.TASK_RETRYING, number, now, self.attempts[number], {"error": error, **when}))
-
-    def woken(self, number: int) -> None:
-        """The moment that a task has waited for is here."""
-        if self.state[number] == WAITING or number in self.errands:
-            self.release(number)
-
-    def waiting(self, number: int, now: float, data: dict[str, Any]) -> None:
-        """A ready task has to wait for something first. Nothing is said if it was WAITING already."""
-        if self.state[number] != WAITING:
-            self._move(number, WAITING_MOVES, EventType.TASK_WAITING)
-            self.records.append((log.TASK_WAITING, number, now, self.attempts[number], data))
-
-    def look_up(self, number: int) -> None:
-        """A ready task that was taken looks for its result first; it is claimed meanwhile."""
-        self.errands[number] = LOOKUP
-        self.claimed.add(number)
-
-    def fall_back(self, number: int, now: float, queue: int) -> None:
-        """An attempt failed, the last one: the task is ready to be taken for its fallback, from `queue`."""
-        if self.waits is not None:
-            self.waits.left(number, now, ok=False)
-        self.errands[number] = FALLBACK
-        heappush(self.ready[queue], self.ranks[number])
-
     def failed(self, number: int, now: float, error: object) -> None:
         """A task has failed for good. `error` goes into the event's data."""
         if self.waits is not None:
@@ -358,38 +316,6 @@ class Scheduler(TaskStates):
             self.ranks = list(self.ranks)
         rank = self.ranks[number] = with_priority(self.ranks[number], priority)  # type: ignore[index]  # the list above
         return rank
-
-    def failures(self, number: int) -> int:
-        """How many of a task's attempts have failed, those that were lost with the process not counted."""
-        return self.attempts[number] - self.lost[number] if self.lost else self.attempts[number]
-
-    # ---- undoing (nerv/sagas.py) ------------------------------------------------------------------------------------
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether the execution can't end COMPLETED any more."""
-        counts = self.counts
-        return self.fault is not None or bool(counts[FAILED] or counts[CANCELLED])
-
-    def undo(self, number: int) -> None:
-        """A completed task is ready to be taken for its compensation."""
-        self.errands[number] = COMPENSATION
-        if self.waits is not None and self.waits.lookups is not None:
-            self.waits.lookups.looked(number)
-        heappush(self.ready[self.queue_of[number]], self.ranks[number])
-
-    def undo_again(self, number: int, now: float, due: float) -> None:
-        """A compensation failed, and is called again at `due`."""
-        assert self.waits is not None
-        self.waits.until(number, now, due, "compensation")
-
-    def undone(self, number: int, now: float, error: object) -> None:
-        """A compensation has ended; `error` None: well."""
-        assert self.saga is not None
-        del self.errands[number]
-        self.records.append((log.TASK_COMPENSATED, number, now, self.saga.tries, {"error": error}))
-        self.saga.undone(self)
-        self.finish_if_done(now)
 
     # ---- how the execution ends --------------------------------------------------------------------------------------
 

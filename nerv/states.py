@@ -111,6 +111,10 @@ class TaskStates:
                     self.undecided[number] = self.missing[number]
                     self.missing[number] = 1
 
+    def finish_if_done(self, now: float) -> None:
+        """End if nothing is left, undone things first."""
+        raise NotImplementedError
+
     def has_ended(self, number: int) -> bool:
         """Whether a task's status is final."""
         return self.state[number] >= COMPLETED

@@ -350,16 +350,20 @@ def _check_policies(task: TaskDef, problems: list[str]) -> None:
             _set(task, "retry_policy", RetryPolicy.of(task.retry_policy))
         except WorkflowDefinitionError as error:
             problems += [problem.message for problem in error.problems]
-    if task.compensate is not None and not callable(task.compensate):
-        problems.append(f"compensate takes a callable, not {task.compensate!r}")
-    if task.rate_limit is not None and not isinstance(task.rate_limit, RateLimit):
-        problems.append(f"rate_limit takes a RateLimit, such as RateLimit(10, 1.0), not {task.rate_limit!r}")
-    if task.circuit_breaker is not None and not isinstance(task.circuit_breaker, CircuitBreaker):
-        problems.append(f"circuit_breaker takes a CircuitBreaker, not {task.circuit_breaker!r}")
-    if task.cache is not None and not isinstance(task.cache, Cache):
-        problems.append(f"cache takes a Cache, such as Cache(ttl=3600), not {task.cache!r}")
+    for field, (kind, wanted) in _POLICY_TYPES.items():
+        value = getattr(task, field)
+        if value is not None and not isinstance(value, kind):
+            problems.append(f"{field} takes {wanted}, not {value!r}")
     if task.resources is not None:
         _check_resources(task, problems)
+
+
+_POLICY_TYPES: Final[Mapping[str, tuple[type, str]]] = {
+    "compensate": (Callable, "a callable"),  # type: ignore[dict-item]  # isinstance knows what to do with it
+    "rate_limit": (RateLimit, "a RateLimit, such as RateLimit(10, 1.0)"),
+    "circuit_breaker": (CircuitBreaker, "a CircuitBreaker"),
+    "cache": (Cache, "a Cache, such as Cache(ttl=3600)"),
+}
 
 
 def _check_resources(task: TaskDef, problems: list[str]) -> None:

@@ -73,6 +73,7 @@ class Machine:
             inside[name] = inside[name].copy()
         for name in self._nested:
             inside[name] = [one.copy() for one in inside[name]]
+        inside["entry"] = inside["ready"]  # nothing is staged here
         return twin
 
     @property
