@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nerv.errors import described
 from nerv.eventlog import CODES, TASK_STARTED, EventLog
 from nerv.events import EventType
+from nerv.far import Far, FarValues
 from nerv.states import WAITING
 from nerv.statuses import TaskResult, TaskStatus
 
@@ -57,6 +58,14 @@ def waiting(live: Live) -> list[Waiting]:
     ]
 
 
+class FarTaskResult(TaskResult[Any], frozen=True, eq=False):
+    """A `TaskResult` whose result is elsewhere until somebody reads it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        return value.fetch() if isinstance(value, Far) else value
+
+
 def why_no_result(task_id: str, status: TaskStatus, blamed: str | None) -> str:
     """Why a task that didn't fail has no result."""
     if status is TaskStatus.SKIPPED:
@@ -75,10 +84,11 @@ def task_result(
 ) -> TaskResult[Any]:
     """A task's result record, from its state map, what the engine holds, and what its last event says."""
     started, ended = state["started_at"], state["completed_at"]
-    return TaskResult(
+    result = values.raw(task_id) if isinstance(values, FarValues) and task_id in values else values.get(task_id)
+    return (FarTaskResult if isinstance(result, Far) else TaskResult)(
         task_id=task_id,
         status=state["status"],
-        result=values.get(task_id),
+        result=result,
         error=errors.get(task_id, facts.get("error")),
         execution_time=ended - started if started is not None and ended is not None else 0.0,
         attempts=state["attempts"],

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nerv.calls import Call
 from nerv.context import LogEntry
-from nerv.errors import FatalError, NervError, TaskCancelledError, WorkerCrashedError, described
+from nerv.errors import NervError, TaskCancelledError, WorkerCrashedError
 from nerv.functions import is_coroutine_function
 from nerv.pools.base import Source
 from nerv.pools.dask_cluster import CENSUS, Cluster
@@ -105,23 +105,18 @@ class DaskPool:
         return self._opened() or self._orders.objection(task)
 
     def _opened(self) -> str | None:
-        """Connect, once. The result says why that can't be."""
+        """Connect, if that isn't done. The result says why it can't be."""
         with self._door:
-            if not self._is_open and self._trouble is None:
+            if self._is_open and not self.cluster.is_connected:
+                self._is_open = False
+                self.cluster.close(0.0)
+            if not self._is_open:
+                self._trouble = None
                 try:
                     self.cluster.open(self._prefix, self._heard)
                     self._count()
-                except ModuleNotFoundError as error:
-                    self._trouble = (
-                        f"can't run in the pool {self.name!r}, which needs Dask: pip install nerv[dask] ({error})"
-                    )
                 except Exception as error:  # noqa: BLE001  whatever went wrong is what the caller is told
-                    self._trouble = (
-                        f"can't run in the pool {self.name!r}: no Dask scheduler answers at {self.cluster.address} "
-                        f"({described(error)}); start one, or mend the pool's address"
-                        if self.cluster.address
-                        else f"can't run in the pool {self.name!r}: no cluster starts here ({described(error)})"
-                    )
+                    self._trouble = f"can't run in the pool {self.name!r}: {self.cluster.refusal(error)}"
                 else:
                     self._is_open = True
             return self._trouble
@@ -218,7 +213,7 @@ class DaskPool:
 
     def _send(self, calls: list[Call]) -> None:
         if not self.cluster.is_connected:
-            self._ended += [self._failed(call, self._lost()) for call in calls]
+            self._lose(calls)
             return
         if monotonic() - self._counted_at > CENSUS:
             with suppress(OSError):  # the scheduler goes away just now: the futures will say so
@@ -294,7 +289,7 @@ class DaskPool:
             self._failed(ticket.call, NervError(reason))
             self._settle(ticket)
         else:
-            self._lose_all()
+            self._lose(list(self._of))
 
     def _settle(self, ticket: Ticket) -> None:
         del self._tickets[ticket.key]
@@ -306,25 +301,34 @@ class DaskPool:
         call.error = error
         return call
 
-    def _lost(self) -> FatalError:
-        return FatalError(
-            f"the connection to {self.cluster} was lost, and with it what ran there; start the scheduler and then this "
-            "workflow again"
-        )
+    def _lose(self, calls: Iterable[Call]) -> None:
+        """The scheduler is gone: the executions of these calls end with that as their one error. What a journal keeps
+        is left as it is, to be resumed.
+        """
+        calls = list(calls)
+        for live in dict.fromkeys(call.live for call in calls):
+            error = NervError(
+                f"the connection to {self.cluster} was lost, and with it what ran there; start the scheduler again, "
+                f"and then workflow {live.workflow.name!r}"
+            )
+            if live.kept is not None:
+                live.scheduler.fault = error
+                live.engine.leave(live)
+            else:
+                with live.engine.effects:
+                    live.engine.fault(live, error)
+        for call in calls:
+            self._take_back(call, "its cluster is gone")
 
-    def _lose_all(self) -> None:
-        """The scheduler is gone: one call fails and says so, the others are cancelled by that."""
-        error: BaseException = self._lost()
-        for ticket in list(self._tickets.values()):
-            if ticket.call.claimed:
-                self._drop(ticket)
-                self._source.give_back([ticket.call])
-                continue
-            self._failed(ticket.call, error)
-            self._settle(ticket)
-            if isinstance(error, FatalError):
-                self._source.advance_many(self, [self._ended.pop()], None, 0)
-                error = TaskCancelledError(str(error))
+    def _take_back(self, call: Call, reason: str) -> None:
+        """A call that won't be run: a claim goes back to the engine; for it, one that has started is cancelled."""
+        ticket = self._of.get(call)
+        if ticket is not None:
+            self._drop(ticket)
+        if call.claimed:
+            self._source.give_back([call])
+        else:
+            self._ended.append(self._failed(call, TaskCancelledError(f"task {call.task.id!r}: {reason}")))
 
     # ---- dead workers -----------------------------------------------------------------------------------------------
 
@@ -374,12 +378,8 @@ class DaskPool:
                 continue
             if ticket.begun_by:
                 running.setdefault(ticket.begun_by, []).append(ticket.key)
-            elif call.claimed:
-                self._drop(ticket)
-                self._source.give_back([call])
             else:
-                self._drop(ticket)
-                self._ended.append(self._failed(call, TaskCancelledError(f"task {call.task.id!r} was told to stop")))
+                self._take_back(call, "it was told to stop")
         if running:
             self.cluster.tell(running, given_up=False)
 

@@ -125,6 +125,16 @@ class Cluster:
         client.register_plugin(OneLife())
         client.subscribe_topic(topic, hear)
 
+    def refusal(self, error: Exception) -> str:
+        """Why it can't be opened, and what to do."""
+        if isinstance(error, ModuleNotFoundError):
+            return f"it needs Dask: pip install nerv[dask] ({error})"
+        if self.address is None:
+            return f"no cluster starts here ({described(error)})"
+        return (
+            f"no Dask scheduler answers at {self.address} ({described(error)}); start one, or mend the pool's address"
+        )
+
     def _end_own(self) -> None:
         if self._own is not None:
             self._own.close()
