@@ -89,32 +89,27 @@ def simulate(
         CounterExampleError: something didn't hold. It says what, what befell the run, and how to replay it.
         WorkflowDefinitionError, ConfigError, UnknownIdError, TypeError: nothing can be run.
     """
-    invariants = [invariant] if callable(invariant) else list(invariant)
-    wrong = [one for one in invariants if not callable(one)]
-    if wrong:
-        raise TypeError(f"invariant= is a function of the Execution, or several, not {wrong[0]!r}")
+    invariants = _invariants(invariant)
     if not isinstance(faults, Faults):
         raise TypeError(f"faults= is a Faults, such as Faults(failing=0.1), not {faults!r}")
     statuses: dict[str, int] = {}
-    events = befallen = count = 0
+    events = befallen = 0
     for number in _seeds(seeds, seed):
         schedule = Schedule(number, workflow, faults, params, mocks, services, settings)
-        try:
-            schedule.run()
-            schedule.check(invariants)
-        except Exception as error:
-            if not schedule.has_started:
-                raise
-            again = "" if seed is not None else schedule.repeated(invariants)
-            raise CounterExampleError(schedule.told(error, again), number, schedule.execution) from error
-        finally:
-            schedule.close()
+        schedule.hold(invariants, repeat=seed is None)
         status = schedule.execution.status.name
         statuses[status] = statuses.get(status, 0) + 1
         events += len(schedule.execution.log)
         befallen += len(schedule.faults.noted)
-        count += 1
-    return SimulationReport(count, statuses, events, befallen)
+    return SimulationReport(sum(statuses.values()), statuses, events, befallen)
+
+
+def _invariants(given: Invariant | Sequence[Invariant]) -> list[Invariant]:
+    invariants = [given] if callable(given) else list(given)
+    wrong = [one for one in invariants if not callable(one)]
+    if wrong:
+        raise TypeError(f"invariant= is a function of the Execution, or several, not {wrong[0]!r}")
+    return invariants
 
 
 def _seeds(seeds: int | Iterable[int], seed: int | None) -> Iterable[int]:
@@ -163,6 +158,23 @@ class Schedule:
     def _takes(self, call: Call) -> float:
         return max(self._cast.takes(call), self.faults.takes(call))
 
+    def hold(self, invariants: Sequence[Invariant], *, repeat: bool) -> None:
+        """Run it, and check everything; `repeat`: once more, if something doesn't hold.
+
+        Raises:
+            CounterExampleError: something doesn't.
+        """
+        try:
+            self.run()
+            self.check(invariants)
+        except Exception as error:
+            if not self.has_started:
+                raise
+            again = self.repeated(invariants) if repeat else ""
+            raise CounterExampleError(self.told(error, again), self.seed, self.execution) from error
+        finally:
+            self.manager.close()
+
     def run(self) -> None:
         """Let everything happen."""
         workflow = self.workflow
@@ -201,20 +213,12 @@ class Schedule:
             if invariant(self.execution) is False:
                 raise InvariantError(f"{_name(invariant)} returned False")
 
-    def close(self) -> None:
-        """Leave nothing behind."""
-        self.manager.close()
-
     def repeated(self, invariants: Sequence[Invariant]) -> str:
         """Run it once more; what to say if it holds then."""
-        twin = Schedule(*self._given)
         try:
-            twin.run()
-            twin.check(invariants)
-        except Exception:  # noqa: BLE001  just what was expected
+            Schedule(*self._given).hold(invariants, repeat=False)
+        except CounterExampleError:
             return ""
-        finally:
-            twin.close()
         return (
             "\n  Run again, it held: something in it isn't drawn from the seed, such as the time, random numbers, or "
             "state that one run leaves to the next (params= may be a function that makes them anew)."

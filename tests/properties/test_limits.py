@@ -218,7 +218,7 @@ class Breakers(RuleBasedStateMachine):
 
 
 TestBreakers = Breakers.TestCase
-TestBreakers.settings = settings(max_examples=300, stateful_step_count=40)
+TestBreakers.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def opened(breaker, now=0.0):

@@ -40,9 +40,9 @@ def explore(seeds, schedules=5):
 
 
 def test_random_workflows_with_every_policy():
-    statuses, events = explore(range(60))
+    statuses, events = explore(range(30))
     assert set(statuses) == {"COMPLETED", "FAILED", "CANCELLED"}
-    assert events > 5000
+    assert events > 2500
 
 
 @pytest.mark.soak
