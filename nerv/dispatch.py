@@ -62,7 +62,9 @@ class Dispatch:
 
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
-        if finished is not None:
+        if finished is not None and (
+            finished.error is not None or finished.task.cache is not None or self.recorder is not None
+        ):
             self._receive(finished)
         commits = False
         with self.lock:

@@ -17,6 +17,7 @@ class LevelScheduler(Scheduler):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._is_free = False
         levels = self.graph.levels()
         self.at = 0
         self.left = [len(level) for level in levels]

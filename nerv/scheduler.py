@@ -31,7 +31,7 @@ that a plain task doesn't need: what is special about a task is encoded in `miss
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heapify, heappop
+from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from nerv import eventlog as log
@@ -265,7 +265,10 @@ class Scheduler(Detours):
         for dependent in self._dependents[number]:
             left = missing[dependent] = missing[dependent] - 1
             if not left and not self.state[dependent]:
-                self.release(dependent)
+                if self._is_free:
+                    heappush(self.entry[self.queue_of[dependent]], self.ranks[dependent])
+                else:
+                    self.release(dependent)
         self.unfinished -= 1
         if self.unfinished <= self._floor:
             self.finish_if_done(now)

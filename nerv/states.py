@@ -104,6 +104,7 @@ class TaskStates:
         self.fault: BaseException | None = None
         self.reason = ""
         self._dependents = graph.dependents
+        self._is_free = saga is None  # whether a ready task never has to stand back
         self._floor = 0 if saga is None else saga.floor  # with so few unfinished it may be time to end, or to undo
         if ANY_COMPLETED in rules:
             for number, rule in enumerate(rules):
