@@ -173,7 +173,13 @@ class Journal(Protocol):
     # ---- the engine's side ------------------------------------------------------------------------------------------
 
     def write(self, batch: Batch, *, sync: bool = True) -> None:
-        """Keep a batch: all of it, or nothing if this raises. `sync`: it is on disk when this returns."""
+        """Keep a batch: all of it, or nothing if this raises. `sync`: it is on disk when this returns.
+
+        Raises:
+            JournalError: it can't be written, or doesn't continue what is stored.
+            SerializationError: a fact's value can't be stored; encode what users gave beforehand.
+            TypeError: a result wasn't encoded.
+        """
         ...
 
     def tidy(self) -> bool:

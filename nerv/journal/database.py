@@ -171,7 +171,7 @@ def _reading(path: str, where: str) -> sqlite3.Connection:
     connection = _connected(f"{where}?mode=ro")
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchall()
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         connection.close()
         is_refused = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
         if not is_refused or Path(f"{path}-wal").exists():
@@ -182,8 +182,12 @@ def _reading(path: str, where: str) -> sqlite3.Connection:
 
 def _connected(where: str, *, uri: bool = True) -> sqlite3.Connection:
     connection = sqlite3.connect(where, uri=uri, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
-    connection.execute("PRAGMA cell_size_check = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+    except sqlite3.Error:
+        connection.close()
+        raise
     connection.text_factory = _text
     return connection
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from nerv.journal.database import Database
 from nerv.journal.schema import TABLES
 from nerv.journal.tables import TableJournal
@@ -15,6 +17,7 @@ class MemoryJournal(TableJournal):
         database.commit([(sql, [()]) for sql in TABLES.values()])
         run = self.new_run()
         super().__init__(database, run, lambda: run)
+        weakref.finalize(self, database.close)
 
     def __repr__(self) -> str:
         return "<MemoryJournal>"

@@ -305,6 +305,29 @@ def test_reading_verifies_what_has_ended(path):
         assert not [one for one in journal.check() if one.damage]
 
 
+@pytest.mark.parametrize("columns", ["first_seq = 9", "span = 2", "count = 3", "key = key + 100"])
+def test_a_frame_that_says_something_else_of_itself_is_found_out(path, columns):
+    two_logs(path)
+    connection = sqlite3.connect(path)
+    connection.execute(f"UPDATE frames SET {columns} WHERE key = (SELECT max(key) FROM frames)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(JournalError, match="'going' is damaged"):
+        SqliteJournal(path)
+
+
+def test_frames_in_each_others_place_are_found_out(path):
+    two_logs(path)
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT key, body, checksum FROM frames ORDER BY key DESC LIMIT 2").fetchall()
+    for (key, *_), (_, *other) in zip(rows, reversed(rows), strict=True):
+        connection.execute("UPDATE frames SET body = ?, checksum = ? WHERE key = ?", (*other, key))
+    connection.commit()
+    connection.close()
+    with pytest.raises(JournalError, match="'going' is damaged"):
+        SqliteJournal(path)
+
+
 def test_a_missing_frame_is_found_out(path):
     log, _ = two_logs(path)
     connection = sqlite3.connect(path)

@@ -1,5 +1,6 @@
 """The file: what it refuses to open and why, who may write to it, who may read it, and what is left when it can't."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -356,6 +357,23 @@ def test_one_that_nobody_closed_lets_go_when_it_is_collected(path):
     log = Log(SqliteJournal(path))
     del log.journal
     SqliteJournal(path).close()
+
+
+def test_a_lock_on_a_file_that_was_taken_away_meanwhile_is_none(opened, path, monkeypatch):
+    """The owner before let go of it, and took it away, after we had opened it and before we locked it."""
+    lockf, name = fcntl.lockf, path.with_name("runs.db.lock")
+    taken = []
+
+    def late(descriptor, kind):
+        if not taken:
+            name.unlink()
+        taken.append(os.fstat(descriptor).st_ino)
+        lockf(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "lockf", late)
+    opened()
+    assert len(taken) == 2
+    assert name.stat().st_ino == taken[-1]
 
 
 def test_many_processes_race_and_one_wins(path):
