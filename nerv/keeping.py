@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,16 @@ from nerv.decorators import outside_recording
 from nerv.errors import UnknownIdError, WorkerCrashedError, WorkflowChangedError, near
 from nerv.eventlog import TASK_FAILED, WORKFLOW_RECOVERED, WORKFLOW_STARTED
 from nerv.execution import Execution
-from nerv.journal.base import ExecutionRecord, Header, History, Journal
-from nerv.journal.codec import decode, encode_all
+from nerv.journal.base import Header, History, Journal
+from nerv.journal.codec import decode, encode, encode_all
 from nerv.journal.lazy import LazyValues
 from nerv.live import Live
+from nerv.owning import Ear
 from nerv.recording import Kept, Recorder
 from nerv.references import Names, scan
 from nerv.replay import Replay
 from nerv.scheduler import Scheduler
+from nerv.shelf import StoredExecution
 from nerv.staging import Staging
 from nerv.statuses import WorkflowStatus
 from nerv.stored import is_gone, merged, stored_workflow
@@ -45,6 +46,8 @@ class Keeper:
         manager.engine.recorder = self.recorder
         self.manager = manager
         self._warned: set[str] = set()
+        path = getattr(journal, "path", None)
+        self._ear = None if path is None else Ear(path, self.obey)
         self._workflows: dict[str, Workflow] = {}  # that were started or recovered here, by name
 
     # ---- a new execution --------------------------------------------------------------------------------------------
@@ -113,6 +116,8 @@ class Keeper:
 
     def close(self, *, owned: bool) -> None:
         """Write what is left, and let go of the journal."""
+        if self._ear is not None:
+            self._ear.close()
         self.recorder.close()
         if owned:
             self.journal.close()
@@ -245,6 +250,22 @@ class Keeper:
         elif kind == "resume":
             engine.resume(live)
 
+    def obey(self, execution_id: str, kind: str, data: Mapping[str, Any]) -> bool:
+        """Carry out another process's order, or keep it, if the execution isn't running; durable when this returns.
+
+        Raises:
+            UnknownIdError: no such execution.
+        """
+        execution = self.manager.execution(execution_id)
+        if execution.status is WorkflowStatus.INTERRUPTED:
+            self.journal.order(execution_id, kind, {name: encode(value) for name, value in data.items()})
+            return True
+        if kind == "signal":
+            execution.signal(data["name"], data["value"])
+            return True
+        act = {"cancel": execution.cancel, "pause": execution.pause, "resume": execution.resume}[kind]
+        return act(**data)
+
     def recover(
         self, given: Sequence[Workflow], launch: Callable[..., Execution], *, accept_change: bool
     ) -> list[Execution]:
@@ -308,37 +329,6 @@ class Keeper:
             live.kept.encoded[numbers[task_id]] = raw
         facts = {"forked_from": execution_id}
         return live, lambda: self.manager.engine.start(live, [numbers[one] for one in reused], facts)
-
-
-class StoredExecution(Execution):
-    """A handle on a kept execution that this manager doesn't run. It is read from the journal when it is looked at."""
-
-    def __init__(self, record: ExecutionRecord, keeper: Keeper, workflow: Workflow | None = None) -> None:
-        self._record = record
-        self._keeper = keeper
-        self._workflow = workflow
-        super().__init__(None, keeper.manager)
-
-    @cached_property
-    def _live(self) -> Live:  # type: ignore[override]
-        live = self._keeper.shown(self._record.id, self._workflow)
-        self._projector = self._projector.apart(live.log, workflow_id=live.workflow_id)
-        return live
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self._record.id
-
-    @property
-    def workflow_name(self) -> str:
-        """Its workflow's name."""
-        return self._record.workflow_name
-
-    @property
-    def status(self) -> WorkflowStatus:
-        """Where it was when this handle was made; INTERRUPTED if it hasn't ended and nobody runs it."""
-        return self._record.status
 
 
 def _numbers(live: Live) -> dict[str, int]:
