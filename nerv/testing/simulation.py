@@ -92,6 +92,10 @@ def simulate(
     invariants = _invariants(invariant)
     if not isinstance(faults, Faults):
         raise TypeError(f"faults= is a Faults, such as Faults(failing=0.1), not {faults!r}")
+    if settings.get("journal") is not None:
+        raise TypeError(
+            "a simulation keeps no journal, since each of its executions is to be forgotten; leave out journal="
+        )
     statuses: dict[str, int] = {}
     events = befallen = 0
     for number in _seeds(seeds, seed):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any, Final, Self
 
 import msgspec
 
+from nerv.errors import JournalError
 from nerv.events import Event
 from nerv.execution import Execution
 from nerv.manager import WorkflowManager
@@ -152,7 +154,9 @@ class WorkflowTester:
         Raises:
             MockError: a mock_sequence has run out.
         """
-        self._pools.run()
+        written(self.manager)
+        while self._pools.go_on():
+            written(self.manager)
         exhausted = self._cast.exhausted
         if exhausted:
             first = exhausted[0]
@@ -199,6 +203,15 @@ class WorkflowTester:
 def seed_jitter(manager: WorkflowManager, seed: int | str) -> None:
     """Have a manager draw the jitter of its retries from a seed too."""
     manager.engine._endings.random = Random(seed)  # noqa: S311, SLF001  no secrets, and nobody else has to know
+
+
+def written(manager: WorkflowManager) -> None:
+    """Let what has happened get into the journal, if there is one: then nothing depends on how quick its thread is."""
+    engine = manager.engine
+    if engine.recorder is not None:
+        for live in list(engine.lives.values()):
+            with suppress(JournalError):  # the execution has failed with it
+                engine.recorder.wait(live)
 
 
 def with_turns(settings: Mapping[str, Any]) -> dict[str, Any]:

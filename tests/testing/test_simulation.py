@@ -11,6 +11,7 @@ import pytest
 from nerv import (
     CircuitBreaker,
     ConfigError,
+    MemoryJournal,
     Output,
     Param,
     RateLimit,
@@ -344,6 +345,7 @@ def test_a_counter_example_survives_pickling():
         ({"faults": {"failing": 0.1}}, TypeError, r"such as Faults\(failing=0.1\), not {'failing': 0.1}"),
         ({"invariant": [always, "x"]}, TypeError, "a function of the Execution, or several, not 'x'"),
         ({"workers": 0}, ConfigError, "workers"),
+        ({"journal": MemoryJournal()}, TypeError, "leave out journal="),
         ({"mocks": {"t9": int}}, UnknownIdError, "no task 't9' is in workflow 'wide'"),
         ({"mocks": {"t1": 3}}, TypeError, "a mock is a function, not 3"),
     ],

@@ -15,6 +15,8 @@ from nerv import (
     MISSING,
     CircuitBreaker,
     ConfigError,
+    JournalError,
+    MemoryJournal,
     Output,
     Param,
     RateLimit,
@@ -30,7 +32,7 @@ from nerv import (
     task,
     workflow,
 )
-from nerv.testing import Arguments, FakeClock, MockError, WorkflowTester
+from nerv.testing import Arguments, FakeClock, FaultyJournal, MockError, WorkflowTester
 from tests.handshake import kinds, nerv_threads, statuses
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -448,6 +450,34 @@ def test_closing_ends_what_is_going_on():
     tester.close()
     assert execution.status is WorkflowStatus.CANCELLED
     tester.close()
+
+
+# ---- with a journal --------------------------------------------------------------------------------------------------
+
+
+STRICT_RETRIES_HANG = pytest.mark.xfail(raises=MockError, reason="nobody writes the claim of a task that is retried")
+
+
+@pytest.mark.parametrize("durability", [pytest.param("strict", marks=STRICT_RETRIES_HANG), "group", "off"])
+def test_what_a_tester_runs_can_be_journaled(durability):
+    with WorkflowTester(journal=MemoryJournal(), durability=durability) as tester:
+        tester.mock_sequence("a", [OSError("down"), "page"])
+        execution = tester.run(chain(retry_policy=RetryPolicy(2, HOUR, maximum_interval=HOUR, jitter=0)))
+        (record,) = tester.manager.journal.executions()
+        kept = [event.type for event in tester.manager.journal.events(execution.id)]
+    assert (record.id, record.status) == (execution.id, WorkflowStatus.COMPLETED)
+    assert kept == kinds(execution)
+    assert tester.clock.monotonic() >= HOUR
+
+
+@pytest.mark.parametrize("fail_at", [1, 2, 3, 4])
+def test_a_journal_that_fails_fails_the_run(fail_at):
+    journal = FaultyJournal(MemoryJournal(), fail_at=fail_at)
+    with WorkflowTester(journal=journal, durability="strict") as tester:
+        tester.mock_value("a", "page")
+        execution = tester.run(chain(), raise_on_failure=False)
+        assert execution.status is WorkflowStatus.FAILED
+        assert isinstance(execution.error, JournalError)
 
 
 # ---- policies in no time ---------------------------------------------------------------------------------------------
