@@ -68,6 +68,11 @@ class Database:
                 self._writer.close()
             raise self._explanation("be opened", error) from error
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it was opened to be read only."""
+        return self._writer is None
+
     def commit(self, statements: Sequence[Statement], *, sync: bool | None = True) -> None:
         """Carry out statements in one transaction; a single one is a transaction by itself.
 

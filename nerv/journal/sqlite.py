@@ -73,8 +73,7 @@ class SqliteJournal(TableJournal):
             if self._let_go is None or not self._let_go.alive:
                 return
             try:
-                if not self.read_only:
-                    self._finish()
+                self._finish()
             finally:
                 self._let_go()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -192,7 +192,7 @@ class TableJournal:
     @staticmethod
     def new_run() -> int:
         """A number for an opening that no other has."""
-        return secrets.randbits(62)
+        return int.from_bytes(os.urandom(8), "big") >> 2
 
     def __enter__(self) -> Self:
         return self

@@ -47,24 +47,27 @@ class Upkeep:
         self._ledger = ledger
         self._reading = reading
         self._lock = lock
-        found = database.rows("SELECT number FROM executions WHERE ended IS NOT NULL AND tidy = 0")
-        self._loose = [number for (number,) in found]
-        self._begin = 0  # where in the last of them to go on
+        self._loose: list[int] = []  # numbers of ended executions to pack, the next one last
+        self._begin = 0  # where in the next one to go on
+        if not database.is_read_only:
+            found = database.rows("SELECT number FROM executions WHERE ended IS NOT NULL AND tidy = 0")
+            self._loose += [number for (number,) in found]
 
     # ---- packing ----------------------------------------------------------------------------------------------------
 
     def tidy(self) -> bool:
         """Pack executions, a few megabytes of them in one commit; whether there is more to do."""
         with self._lock:
-            self._loose += self._ledger.ended
+            self._loose[:0] = self._ledger.ended
             self._ledger.ended.clear()
             if self._loose:
                 self._tidy_ended()
                 return bool(self._loose)
             for going in self._ledger.going.values():
                 if going.loose >= PACK_AT:
-                    self._commit(self._packs(going.number, key_of(going.number, going.frame - going.loose))[0])
-                    going.loose = 0
+                    packs, begin, _ = self._packs(going.number, key_of(going.number, going.frame - going.loose))
+                    self._commit(packs)
+                    going.loose = key_of(going.number, going.frame) - begin if begin else 0
                     return True
         return False
 

@@ -422,6 +422,24 @@ def test_a_long_execution_is_packed_while_it_runs(journal, monkeypatch):
     assert same(journal.load("e", epoch=EPOCH), log)
 
 
+def test_what_ends_while_a_large_one_is_packed_is_packed_after_it(journal, monkeypatch):
+    """Packing goes on where it stopped in one execution, whatever has ended meanwhile."""
+    monkeypatch.setattr(upkeep, "_PIECE", 2000)
+    large = Log(journal, "large", tasks=200).run()
+    going = Log(journal, "going", tasks=30)
+    assert journal.tidy() is True
+    for number in range(30):
+        going.step(number)
+    small = Log(journal, "small", tasks=20).run()
+    tidied(journal)
+    for log in (large, going, small):
+        assert same(journal.load(log.id, epoch=EPOCH), log)
+    spans = dict(journal._database.rows("SELECT key >> 32, max(span) FROM frames GROUP BY key >> 32"))
+    assert spans[2] == 1, "what goes on isn't packed yet"
+    assert spans[3] > 10
+    assert spans[1] > 10
+
+
 def test_a_reader_in_the_middle_does_not_notice_packing(journal, monkeypatch):
     monkeypatch.setattr("nerv.journal.reading.CHUNK", 400)
     log = Log(journal, tasks=60).run()

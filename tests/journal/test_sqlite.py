@@ -431,12 +431,15 @@ def test_a_reader_tells_interrupted_from_running_beside_a_live_writer(opened, pa
 
 
 def test_a_reader_writes_nothing(opened, path):
-    log = Log(opened())
+    journal = opened()
+    Log(journal, "loose").run()
+    log = Log(journal)
     with SqliteJournal(path, read_only=True) as reader:
         for write in (
             lambda: reader.write(Batch([], [Stretch("e", 2, [(TASK_STARTED, 0, 1.0, 1, None)])])),
             lambda: reader.order("e", "cancel", {}),
-            lambda: reader.forget(keep=0) or reader.discard("e"),
+            lambda: reader.forget(keep=0),
+            lambda: reader.discard("e"),
             lambda: reader.on_intent(lane_id="l", from_id="a", to_id="b", payload_type="int", payload=1),
         ):
             with pytest.raises(JournalError, match="read_only"):
