@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from nerv.errors import Problem, WorkflowDefinitionError, near
-from nerv.functions import is_coroutine_function, wants_context
+from nerv.functions import innermost, is_coroutine_function, wants_context
 from nerv.levels import LevelScheduler
 from nerv.lines import Lines
 from nerv.live import Live
@@ -16,7 +16,7 @@ from nerv.lookups import Lookups
 from nerv.placement import Placement
 from nerv.pools.base import Pool
 from nerv.pools.inline import InlinePool
-from nerv.pools.script import is_being_loaded
+from nerv.pools.script import is_being_loaded, is_guarded
 from nerv.scheduler import Scheduler
 from nerv.settings import Settings
 from nerv.tasks import TaskDef
@@ -130,7 +130,8 @@ class Admission:
             return "async"
         if is_being_loaded():
             return "process"  # which says what is wrong
-        if not self._refuses(task, task.fn):
+        needs_script = getattr(innermost(task.fn), "__module__", None) == "__main__"
+        if not (needs_script and not is_guarded()) and not self._refuses(task, task.fn):
             self._case = self._verdicts.of(task.fn)
         return "thread"
 

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from heapq import heapify, heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from nerv.errors import TaskCancelledError, described
 from nerv.graph import NUMBER_MASK
@@ -25,9 +25,6 @@ from nerv.verdicts import Case, Figures, Place
 if TYPE_CHECKING:
     from nerv.calls import Call
     from nerv.live import Live
-
-FACTS: Final[dict[str, Any]] = {"pool": "process"}
-"""What the events of a moved task's completion say."""
 
 _log: Final = logging.getLogger("nerv")
 
@@ -116,7 +113,7 @@ class Placement:
     def mark(self, call: Call, queue: int) -> None:
         """A call was taken from a queue: note if its function was moved there."""
         if queue == self._queues[Place.PROCESS] and call.number in self._case_of and call.is_attempt:
-            call.facts = FACTS
+            call.facts = {"pool": "process"}
 
     def bring_back(self, call: Call) -> None:
         """A call that was started couldn't be sent: it waits for a thread."""

@@ -148,7 +148,4 @@ class Verdicts:
         if isinstance(inner, MethodType):
             inner = inner.__func__
         key = inner if hasattr(inner, "__qualname__") else type(inner)
-        case = self._cases.get(key)
-        if case is None:
-            case = self._cases[key] = Case(name_of(fn))
-        return case
+        return self._cases.setdefault(key, Case(name_of(fn)))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -119,7 +120,7 @@ class Meter:
 
     def measure(self, call: Call, say: Say) -> Figures:
         """Run the call, and say what that took."""
-        watch = Watch(say)
+        watch = Watch(call, say)
         delay, whole, cpu, wall = _delay(), time.process_time(), time.thread_time(), time.perf_counter()
         watch.start()
         call.run()
@@ -135,7 +136,8 @@ class Watch:
     `free` is the part of its looks in which the thread computed without the interpreter lock.
     """
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, call: Call, say: Say) -> None:
+        self._call = call
         self._say: Say | None = say
         self._door = threading.Lock()  # so that nothing is said after `stop`
         self._stop = threading.Event()
@@ -168,13 +170,17 @@ class Watch:
                 self._say(busy)
 
     def _watch(self) -> None:
+        with suppress(OSError):  # a call that was given up has ended, and its thread and the clock with it
+            self._look()
+
+    def _look(self) -> None:
         if self._clock is None:
             if not self._stop.wait(SOON):
                 self._speak(busy=False)
             return
         began = seen = time.perf_counter()
         used, pause, idle, tries, said = self._used(), FIRST_LOOK, 0, 0, False
-        while not self._stop.wait(pause):
+        while not (self._stop.wait(pause) or self._call.abandoned):
             now, used_now = time.perf_counter(), self._used()
             computes = used_now - used >= (now - seen) / 2 or _state(self._native) == "R"
             idle = 0 if computes else idle + 1

@@ -45,6 +45,19 @@ def is_being_loaded() -> bool:
     return process is not None and getattr(process.current_process(), "_inheriting", False)
 
 
+def is_guarded() -> bool:
+    """Whether the program's script looks as if it could be loaded once more without doing its work once more: it asks
+    for its name. One that isn't loaded anywhere else needs no guard.
+    """
+    if location() is None:
+        return True
+    try:
+        with open(sys.modules["__main__"].__file__ or "", "rb") as file:
+            return b"__name__" in file.read()
+    except OSError:
+        return False
+
+
 class StandIn(ModuleType):
     """Takes the place of `__main__` in a worker until a name is looked up in it."""
 

@@ -160,6 +160,20 @@ def cpu(bench: Bench) -> Iterator[Figure]:
         yield Figure("cpu", f"CPU tasks, 2 processes, {text}, makespan / ideal", Target(1.08), over, note)
 
 
+def auto(bench: Bench) -> Iterator[Figure]:
+    """CPU tasks whose pool the engine finds out, next to the pools that it chooses between."""
+    work = {"tasks": bench.size(64, 6), "turns": 2_000 if bench.quick else 500_000}
+    pools = ("auto", "process", "thread")
+    ours, processes, threads = bench.alternating(ROUNDS, *(("nerv_placed", {"pool": pool, **work}) for pool in pools))
+    note = (
+        f"{middle(ours, 's'):.2f} s, in processes {middle(processes, 's'):.2f}, in threads {middle(threads, 's'):.2f}; "
+    )
+    note += f"{middle(ours, 'moved'):.0f} of {work['tasks']} moved"
+    text = 'CPU tasks, pool="auto" / pool='
+    yield Figure("auto", f'{text}"process"', Target(1.2), ratios(ours, processes, "s"), note)
+    yield Figure("auto", f'{text}"thread"', Target(0.75), ratios(ours, threads, "s"), note)
+
+
 def tiny(bench: Bench) -> Iterator[Figure]:
     """Tiny tasks in worker processes, next to the standard library's pool with the best chunk size."""
     work = {"tasks": bench.size(10_000, 200)}
@@ -261,6 +275,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "plan": plan,
     "sleep": sleep,
     "cpu": cpu,
+    "auto": auto,
     "tiny": tiny,
     "wfcommons": wfcommons,
     "questions": questions,

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import nerv
 from tests.bench import floors, shapes
+from tests.bench.bench_auto import nerv_placed
 from tests.bench.bench_policies import nerv_days, nerv_plain, nerv_policed
 from tests.bench.shapes import SHAPES, Body, Graph
 
@@ -464,6 +465,7 @@ SIDES: dict[str, Callable[..., Figures]] = {
         nerv_idle,
         nerv_plain,
         nerv_policed,
+        nerv_placed,
         nerv_days,
     )
 }  # fmt: skip
