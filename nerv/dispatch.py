@@ -329,7 +329,7 @@ class Dispatch:
                 self._moved(live)
             for waits in lines.offer(now):
                 self._moved(waits.owner)
-        moment = lines.next_opening(now)
+        moment = lines.next_opening()
         if moment < self._lines_alarm_at:
             if self._lines_alarm is not None:
                 self._lines_alarm.cancel()

@@ -60,6 +60,10 @@ class Window:
         """See `Gate`."""
         return now if len(self._back) < self.limit.count else self._back[0]
 
+    def grows_at(self, now: float) -> float:
+        """The next moment at which there is more room than now; `inf`: all there is, is there."""
+        return self._back[0] if self.room(now) < self.limit.count else inf
+
     def room(self, now: float) -> int:
         """See `Gate`."""
         back = self._back

@@ -32,9 +32,14 @@ if TYPE_CHECKING:
 
 
 class Line:
-    """A limit, and the tasks in line before it, for each pool in the order of their ranks."""
+    """A limit, and the tasks in line before it, for each pool in the order of their ranks.
+
+    Attributes:
+        opening: when time alone makes more room than there was when it was last looked at; `inf`: never.
+    """
 
     reason: str
+    opening = inf
 
     def __init__(self, name: str | None, lines: Lines) -> None:
         self.name = name
@@ -63,14 +68,26 @@ class Line:
         raise NotImplementedError
 
     def due(self, now: float) -> float:
-        """The moment at which time alone makes room; `inf`: it doesn't."""
-        return self.opens_at(now, 1)
+        """The next moment at which time alone makes more room than there is now; `inf`: there is none."""
+        moment = self.opens_at(now, 1)
+        return moment if moment > now else inf
 
-    def wait(self, pool: Hashable, waits: Waits, number: int, rank: int, amount: float) -> None:
+    def look(self, now: float) -> None:
+        """Something has changed: what there is room for now has been offered, or will be; when will there be more?"""
+        self.opening = self.due(now)
+        self._all.news = True
+
+    def goes_first(self, pool: Hashable, rank: int) -> bool:  # noqa: ARG002
+        """Whether somebody in line must be let in before a task of this rank that there is room for."""
+        return False
+
+    def wait(self, pool: Hashable, waits: Waits, number: int, amount: float, now: float) -> None:
         """A task joins the line."""
         self._all.waited_for[self] = None
-        self._all.news = True
-        heappush(self._waiting.setdefault(pool, []), (rank, next(_order), waits, number, amount))
+        self.look(now)
+        heappush(
+            self._waiting.setdefault(pool, []), (waits.scheduler.ranks[number], next(_order), waits, number, amount)
+        )
 
     def move(self, pool: Hashable, waits: Waits, number: int, rank: int) -> None:
         """A task in line has another rank now."""
@@ -105,6 +122,7 @@ class Line:
                 heappush(queue, entry)
             if not queue:
                 del self._waiting[pool]
+        self.look(now)
         if not self._waiting:
             self._all.waited_for.pop(self, None)
         return touched
@@ -132,6 +150,10 @@ class RateLine(Line):
     def opens_at(self, now: float, amount: float) -> float:  # noqa: ARG002  a start is a start
         """When the oldest start leaves the window."""
         return self._window.opens_at(now)
+
+    def due(self, now: float) -> float:
+        """When the next place comes back, though there may be others that were offered and not taken yet."""
+        return self._window.grows_at(now)
 
     def enter(self, now: float, amount: float) -> None:  # noqa: ARG002
         """One more start in the window."""
@@ -207,6 +229,16 @@ class ResourceLine(Line):
         self.stock.give(token)
         if self in self._all.waited_for:
             self._all.stir(self)
+
+    def goes_first(self, pool: Hashable, rank: int) -> bool:
+        """Who needs much would wait for ever, if everybody who needs less went past."""
+        queue = self._waiting.get(pool)
+        while queue:
+            best, _, waits, number, _ = queue[0]
+            if waits.parked.get(number) is self:
+                return best < rank and not waits.is_held
+            heappop(queue)
+        return False
 
     def room(self, now: float) -> float:  # noqa: ARG002
         """What is there."""
@@ -321,17 +353,13 @@ class Lines:
         stirred, self._stirred = self._stirred, {}
         return list(dict.fromkeys(waits for line in stirred for waits in line.offer(now)))
 
-    def next_opening(self, now: float) -> float:
-        """The next moment at which a line that somebody waits in opens by itself; `inf`: none does.
-
-        One that is open now has offered what it has: whoever is still in it waits for something else than time.
-        """
-        moments = (line.due(now) for line in self.waited_for)
-        return min((moment for moment in moments if moment > now), default=inf)
+    def next_opening(self) -> float:
+        """The next moment at which a line that somebody waits in opens by itself; `inf`: none does."""
+        return min((line.opening for line in self.waited_for), default=inf)
 
     def stir_open(self, now: float) -> None:
         """The time has come for some: those that are open by now will offer."""
-        self.stir(*(line for line in self.waited_for if line.due(now) <= now))
+        self.stir(*(line for line in self.waited_for if line.opening <= now))
 
 
 _CHANGES: Final = {"opened": EventType.CIRCUIT_OPENED, "closed": EventType.CIRCUIT_CLOSED}

@@ -98,21 +98,28 @@ class Waits:
             number = heappop(ready) & NUMBER_MASK
 
     def _enter(self, number: int, terms: Terms, now: float) -> bool:
+        waited_for = self.lines.waited_for
         for line, amount in terms.lines:
-            if line.opens_at(now, amount) > now:
+            if line.opens_at(now, amount) > now or (line in waited_for and self._is_behind(number, line)):
                 self._refuse(number, terms, line, amount, now)
                 return False
         self._passes[number] = [(line, line.enter(now, amount)) for line, amount in terms.lines]
-        if self.lines.waited_for:
-            self.lines.news = True  # a line that stood open may be shut now, until a moment that somebody must watch
+        if waited_for:
+            for line, _ in terms.lines:
+                if line in waited_for:
+                    line.look(now)
         return True
+
+    def _is_behind(self, number: int, line: Line) -> bool:
+        scheduler = self.scheduler
+        return line.goes_first(self._pools[scheduler.queue_of[number]], scheduler.ranks[number])
 
     def _refuse(self, number: int, terms: Terms, line: Line, amount: float, now: float) -> None:
         if isinstance(line, BreakerLine) and terms.attempts == 1:
             self.lines.refuse(self, number, line)
         else:
             due = line.opens_at(now, amount)
-            self._park(number, line, amount, Reason(line.title, now, None if due == inf else due))
+            self._park(number, line, amount, Reason(line.title, now, due if now < due < inf else None))
         others = [other for other, _ in terms.lines if other is not line and other in self.lines.waited_for]
         if others:  # what one of them may have offered to this task is for the next in line
             self.lines.stir(*others)
@@ -122,7 +129,7 @@ class Waits:
         self.reasons[number] = reason
         self.parked[number] = line
         scheduler.waiting(number, reason.since, {"reason": reason.what, **self._when(reason.due)})
-        line.wait(self._pools[scheduler.queue_of[number]], self, number, scheduler.ranks[number], amount)
+        line.wait(self._pools[scheduler.queue_of[number]], self, number, amount, reason.since)
 
     def reranked(self, number: int, rank: int) -> None:
         """A task's rank has changed: so does its place in line."""

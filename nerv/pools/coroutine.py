@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nerv.calls import Call
@@ -134,6 +135,11 @@ class AsyncPool:
             task = self._tasks.get(call)
             if task is not None:
                 task.cancel()
+                task.add_done_callback(partial(self._forget, call))
+
+    def _forget(self, call: Call, _: object) -> None:
+        """It was cancelled, perhaps before it had begun: then nobody else takes it off the list."""
+        self._tasks.pop(call, None)
 
     def close(self, patience: float) -> None:
         """End the pool's own loop; the caller's is left alone."""
