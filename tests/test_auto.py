@@ -5,9 +5,14 @@ What a call takes is made up here, so that nothing depends on time; one test at 
 
 import logging
 import os
+import shutil
+import subprocess
+import sys
 import threading
+import types
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -443,6 +448,67 @@ def test_a_call_that_came_back_is_cancelled_with_its_execution():
     finally:
         logging.getLogger("nerv").removeHandler(listener)
     assert execution.task("bad").status is TaskStatus.CANCELLED
+
+
+def test_a_function_that_workers_cant_import_comes_back(monkeypatch):
+    ghost = types.ModuleType("tests_ghost")
+    exec("import os\ndef spook(): return os.getpid()", ghost.__dict__)
+    monkeypatch.setitem(sys.modules, "tests_ghost", ghost)
+    with Meter().manager() as manager:
+        execution = finished(manager, several(6, ghost.spook))
+    assert set(execution.results.values()) == {HERE}
+    assert moved(execution) == []
+
+
+def test_without_workers_everything_comes_back(monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with Meter().manager() as manager:
+        execution = finished(manager, several(40))
+    assert set(execution.results.values()) == {HERE}
+    assert moved(execution) == []
+    assert {execution.task(f"t{i}").attempts for i in range(40)} == {1}
+
+
+SCRIPT = """
+import os
+import nerv
+import nerv.pools.auto
+from nerv.verdicts import Figures
+
+print("imported")
+
+def where():
+    return os.getpid()
+
+class Meter:
+    def measure(self, call, say):
+        call.run()
+        return Figures(0.1, 0.1, 0.1)
+
+def main():
+    nerv.pools.auto.Meter = Meter
+    tasks = [nerv.TaskDef(f"t{i}", where, pool="auto") for i in range(5)]
+    execution = nerv.run(nerv.Workflow("w", tasks), processes=1)
+    print(sum(pid != os.getpid() for pid in execution.results.values()))
+"""
+
+
+def lines_of(*words):
+    """What a program prints."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, check=False, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_functions_of_a_script_move_if_it_has_a_guard(tmp_path):
+    (tmp_path / "guarded.py").write_text(SCRIPT + 'if __name__ == "__main__":\n    main()\n')
+    (tmp_path / "open.py").write_text(SCRIPT + "main()\n")
+    assert sorted(lines_of(str(tmp_path / "guarded.py"))) == ["3", "imported", "imported"]
+    assert lines_of(str(tmp_path / "open.py")) == ["imported", "0"]
+    assert lines_of("-c", SCRIPT + "main()\n") == ["imported", "3"]
 
 
 # ---- policies -------------------------------------------------------------------------------------------------------
