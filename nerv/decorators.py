@@ -150,7 +150,10 @@ class WorkflowFactory(Generic[P]):
         if not recording.tasks:
             problem = f"the body of workflow {self.name!r} calls no task; decorate what it calls with @task"
             raise WorkflowDefinitionError([Problem(None, "empty", problem)])
-        return Workflow(self.name, recording.tasks, self.description, self.timeout, result)
+        made = Workflow(self.name, recording.tasks, self.description, self.timeout, result)
+        if not args and not kwargs and "<locals>" not in self.body.__qualname__ and self.body.__module__ != "__main__":
+            made.came_from(f"{self.body.__module__}:{self.body.__qualname__}")
+        return made
 
     def __repr__(self) -> str:
         return f"<@workflow {self.name}: call it to get a Workflow>"

@@ -55,7 +55,6 @@ class Hub:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.services = services
         self._pool_factory = pool_factory or PoolFactory()
-        self.target: str | None = None  # where the workflow can be imported from, "module:name": the CLI knows
         self.lines = Lines(self.settings.resources)
         self.verdicts = Verdicts()
         self._desk = Desk(_store(self.settings.cache), self.clock.time)
@@ -102,9 +101,9 @@ class Hub:
                 live.services = services
             admission.equip(live)
             if self._keeper is not None:
-                self._keeper.begin(live, targets)
                 if execution_id is None:
                     self._keeper.warn_of_interrupted(live.workflow.name)
+                self._keeper.begin(live, targets)
             return self._launch(live, lambda: self.engine.start(live), on_event)
 
     def _known(
@@ -224,8 +223,15 @@ class Hub:
 
     @staticmethod
     def import_target(target: str) -> Workflow | None:
-        """The workflow at `module:name`, or None if there is none (any more)."""
-        module, _, name = target.partition(":")
+        """The workflow at `module:name` or `/path/file.py:name`, or None if there is none (any more)."""
+        module, _, name = target.rpartition(":")
+        if module.endswith(".py"):
+            from nerv.cli.targets import TargetError, load
+
+            try:
+                return load(target)
+            except TargetError:
+                return None
         try:
             found = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from nerv.decorators import outside_recording
 from nerv.errors import UnknownIdError, WorkerCrashedError, WorkflowChangedError, near
 from nerv.eventlog import TASK_FAILED, WORKFLOW_RECOVERED, WORKFLOW_STARTED
 from nerv.execution import Execution
-from nerv.journal.base import Header, History, Journal
+from nerv.journal.base import Batch, Header, History, Journal
 from nerv.journal.codec import decode, encode, encode_all
 from nerv.journal.lazy import LazyValues
 from nerv.live import Live
@@ -66,12 +66,13 @@ class Keeper:
             workflow_id=live.workflow_id,
             fingerprint=workflow.fingerprint,
             params=encode_all(live.params, "param"),
-            target=self.manager.target,
+            target=workflow.origin,
             created_at=self.manager.clock.time(),
             extra={"targets": names, "result": workflow.result_spec},
         )
         self._workflows[workflow.name] = workflow
-        self._keep(live, Kept(header))
+        self._keep(live, Kept())
+        self.journal.write(Batch(headers=[header]), sync=self.recorder.sync)  # whatever happens now, it is known
 
     def _keep(self, live: Live, kept: Kept, *, carefully: bool = False) -> None:
         if self.recorder.broken is not None:
@@ -156,7 +157,7 @@ class Keeper:
             epoch=clock.time() - clock.monotonic(),
         )
         live.log.records = history.records
-        live.log.ids = history.ids
+        live.log.ids = history.ids + [one for one in workflow.tasks if one not in set(history.ids)]
         live.log.values = live.values = history.values
         live.errors = errors = LazyValues()
         for code, number, *_, data in history.records:
@@ -188,23 +189,18 @@ class Keeper:
             WorkflowChangedError: the workflow isn't what it was.
         """
         history = self._load(execution_id)
-        targets = decode(history.header.extra.get("targets"))
-        selected = workflow.select(targets) if targets is not None and whole else workflow
-        if selected.fingerprint != history.header.fingerprint:
-            if not accept_change:
-                raise WorkflowChangedError(_changed([(history.header.id, history.header.workflow_name)]))
-            selected = merged(selected, _own_ids(history))
-        self._workflows[workflow.name] = workflow
-        live = self._revived(history, selected)
+        live = self._revived(history, self._accepted(history, workflow, accept_change=accept_change, whole=whole))
         if services is not None:
             live.services = services
-        admission = self._admission(live)
-        admission.equip(live)
+        self._admission(live).equip(live)
+        if not history.records:  # it was killed before anything was written
+            self._keep(live, Kept())
+            return live, lambda: self.manager.engine.start(live)
         replay = Replay(live.scheduler, live.log.records, _numbers(live))
         replay.run_again(*_unkept(live))
         live.scheduler.cancelling = "cancelling" in history.facts
         live.scheduler.reason = history.facts.get("cancelling") or ""
-        kept = Kept(None, len(live.log.records), len(history.ids))
+        kept = Kept(len(live.log.records), len(history.ids))
         suspected = _suspected(history, live.scheduler, replay)
         kept.losses = Counter(replay.losses) + Counter(replay.lost) + Counter(suspected)
         kept.orders_done = [order.id for order in history.orders]
@@ -226,6 +222,17 @@ class Keeper:
                 self._carry_out(live, order.kind, order.data)
 
         return live, start
+
+    def _accepted(self, history: History, workflow: Workflow, *, accept_change: bool, whole: bool) -> Workflow:
+        """The workflow to go on with: the part that was run, and as its tasks were numbered."""
+        targets = decode(history.header.extra.get("targets"))
+        selected = workflow.select(targets) if targets is not None and whole else workflow
+        if selected.fingerprint != history.header.fingerprint:
+            if not accept_change:
+                raise WorkflowChangedError(_changed([(history.header.id, history.header.workflow_name)]))
+            selected = merged(selected, _own_ids(history))
+        self._workflows[workflow.name] = workflow
+        return selected
 
     def _admission(self, live: Live) -> Admission:
         manager = self.manager
@@ -267,7 +274,12 @@ class Keeper:
         return act(**data)
 
     def recover(
-        self, given: Sequence[Workflow], launch: Callable[..., Execution], *, accept_change: bool
+        self,
+        given: Sequence[Workflow],
+        launch: Callable[..., Execution],
+        *,
+        accept_change: bool,
+        only: Container[str] | None = None,
     ) -> list[Execution]:
         """Go on with all interrupted executions whose workflow is at hand.
 
@@ -277,6 +289,8 @@ class Keeper:
         by_name = {**self._workflows, **{workflow.name: workflow for workflow in given}}
         recovered, refused = [], []
         for record in self.journal.unfinished():
+            if only is not None and record.id not in only:
+                continue
             if record.id in self.manager.known and not self.manager.has_left(record.id):
                 continue
             workflow = by_name.get(record.workflow_name) or self._imported(record.id)

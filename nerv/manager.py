@@ -66,7 +66,11 @@ class WorkflowManager(Hub):
     # ---- the journal ------------------------------------------------------------------------------------------------
 
     def recover(
-        self, workflows: Workflow | Sequence[Workflow] | None = None, *, on_change: str = "refuse"
+        self,
+        workflows: Workflow | Sequence[Workflow] | None = None,
+        *,
+        on_change: str = "refuse",
+        only: Sequence[str] | None = None,
     ) -> list[Execution]:
         """Go on with every interrupted execution in the journal whose workflow is at hand: given, known to this manager
         from an earlier start, or importable from where it was run. The others stay where they are.
@@ -75,6 +79,7 @@ class WorkflowManager(Hub):
             workflows: one, or several; they are found by name.
             on_change: "refuse": those whose workflow isn't what it was are left, and one error lists them after the
                 rest has been recovered; "continue": they go on with the new one.
+            only: ids; default: all.
 
         Raises:
             JournalError: this manager has no journal.
@@ -83,7 +88,7 @@ class WorkflowManager(Hub):
         if on_change not in ("refuse", "continue"):
             raise ValueError(f'on_change takes "refuse" or "continue", not {on_change!r}')
         given = [workflows] if isinstance(workflows, Workflow) else list(workflows or ())
-        return self._keeping.recover(given, self._launch, accept_change=on_change == "continue")
+        return self._keeping.recover(given, self._launch, accept_change=on_change == "continue", only=only)
 
     def fork(
         self,

@@ -21,43 +21,39 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from nerv.errors import JournalError, SerializationError
+from msgspec import UNSET
+
+from nerv.claims import Claims
+from nerv.errors import JournalError, SerializationError, described
 from nerv.eventlog import TASK_COMPLETED
-from nerv.journal.base import Batch, Fact, Header, Journal, Stretch
+from nerv.journal.base import Batch, Fact, Journal, Stretch
 from nerv.journal.codec import encode
+from nerv.statuses import WorkflowStatus
 
 if TYPE_CHECKING:
     from nerv.calls import Call
     from nerv.engine import Engine
     from nerv.live import Live
-    from nerv.staging import Staging
-
-AHEAD: Final = 4
-"""Claims for each place in a pool that may be committed before anybody is free for them."""
 
 SOON: Final = 0.1
 """Seconds after which what isn't urgent is written."""
-
-SUSPECT: Final = 2
-"""After so many losses a task runs alone."""
 
 
 class Kept:
     """What the recorder holds for one execution; guarded by the engine's lock.
 
     Attributes:
-        header: until it has been written.
         written: how many records are in the journal; `ids_written` how many ids; `gathered` how many are on their way.
         encoded: task number -> its result as it will be written.
         losses: task number -> how often it was running, or may have been, when the process died.
         has_ended: whether those who wait for the execution's end wait only for the journal by now.
-        alone: the suspect that runs alone now.
+        careful: the tasks during which the execution is staged although its durability doesn't ask for it.
     """
 
-    def __init__(self, header: Header | None, written: int = 0, ids_written: int = 0) -> None:
-        self.header = header
+    def __init__(self, written: int = 0, ids_written: int = 0) -> None:
         self.written = self.gathered = written
         self.ids_written = ids_written
         self.encoded: dict[int, Any] = {}
@@ -65,7 +61,12 @@ class Kept:
         self.facts: list[Fact] = []
         self.orders_done: list[int] = []
         self.has_ended = False
-        self.alone: int | None = None
+        self.careful: list[int] | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to write that isn't a record."""
+        return bool(self.facts or self.orders_done)
 
 
 class _Work:
@@ -95,6 +96,7 @@ class Recorder:
         self.commits = 0
         self._engine = engine
         self._dirty: dict[Live, None] = {}
+        self._claims = Claims()
         self._ending: dict[Live, None] = {}  # have ended, but for their last events, which aren't written
         self._writing = threading.Lock()
         self._written = threading.Condition(engine.lock)
@@ -111,7 +113,7 @@ class Recorder:
         it goes along with what comes next, or is written `SOON`.
         """
         kept = live.kept
-        if kept is None or not (kept.gathered < len(live.log.records) or kept.facts or kept.orders_done):
+        if kept is None or not (kept.gathered < len(live.log.records) or kept.has_more or _has_staged(live)):
             return
         self._dirty[live] = None
         if urgent or not self.strict:
@@ -146,12 +148,15 @@ class Recorder:
 
     def keep(self, call: Call) -> None:
         """Encode a call's result where it was made; a result that can't be stored is the task's failure."""
-        if call.live.kept is None or not call.task.durable or not call.is_attempt:
+        if call.live.kept is None or not call.task.durable or self.broken is not None:
+            return
+        made = call.made
+        if made is UNSET:
             return
         try:
-            call.live.kept.encoded[call.number] = encode(call.value, call.task.id)
+            call.encoded = encode(made, call.task.id)
         except SerializationError as error:
-            call.error = error
+            call.error, call.unstorable = error, True
 
     def wait(self, live: Live) -> None:
         """Wait until everything of an execution that has happened so far is on disk.
@@ -238,14 +243,13 @@ class Recorder:
             if not self._dirty or self.broken is not None:
                 return None
             dirty, self._dirty = self._dirty, {}
+            dirty.update(dict.fromkeys(self._claims.take_held()))
             work = _Work()
             for live in dirty:
                 self._collect(live, work)
         for encoded, number, value, task_id in work.unread:
-            try:
+            with suppress(SerializationError):  # another execution made it: it is as if this task weren't durable
                 encoded[number] = encode(value, task_id)
-            except SerializationError as error:
-                encoded[number] = encode(error)
         return work
 
     def _collect(self, live: Live, work: _Work) -> None:
@@ -254,10 +258,7 @@ class Recorder:
         log, batch = live.log, work.batch
         records, ids = log.records[kept.written :], list(log.ids[kept.ids_written :])
         kept.gathered = kept.written + len(records)
-        claims = [] if live.scheduler.staging is None else self._claims(live, live.scheduler.staging)
-        if kept.header is not None:
-            batch.headers.append(kept.header)
-            kept.header = None
+        claims = [] if live.scheduler.staging is None else self._claims.of(live, self._engine.lives.values())
         if records or claims or ids:
             values: dict[int, Any] = {}
             for code, number, *_ in records:
@@ -272,64 +273,77 @@ class Recorder:
         kept.facts, kept.orders_done = [], []
         work.reached.append((live, kept.written + len(records), kept.ids_written + len(ids), claims))
 
-    def _claims(self, live: Live, staging: Staging) -> list[int]:
-        """The staged tasks that may start once this batch is written."""
-        scheduler, kept = live.scheduler, live.kept
-        assert kept is not None
-        if scheduler.status.is_final:
-            return []
-        if kept.alone is not None and not scheduler.has_ended(kept.alone):
-            return []
-        suspect = staging.first(lambda number: kept.losses.get(number, 0) >= SUSPECT)
-        if suspect is not None:
-            if live.active or any(scheduler.ready):
-                return []  # it waits until nothing else runs
-            kept.alone = suspect
-            staging.take(suspect)
-            return [suspect]
-        kept.alone = None
-        return [
-            number
-            for queue, pool in enumerate(live.pools)
-            for number in staging.best(queue, AHEAD * pool.limit - len(scheduler.ready[queue]))
-        ]
-
     def _write(self, work: _Work) -> None:
+        batch = work.batch
         try:
-            self.journal.write(work.batch, sync=self.sync)
+            if batch.headers or batch.stretches or batch.facts or batch.orders_done:
+                self.journal.write(batch, sync=self.sync)
+                self.commits += 1
         except JournalError as error:
-            self._fail(error)
+            self._fail(error, work)
             return
-        self.commits += 1
+        except Exception as error:  # noqa: BLE001  somebody's own journal may raise anything; nothing may hang for it
+            failure = JournalError(f"the journal can't be written: {described(error)}")
+            failure.__cause__ = error
+            self._fail(failure, work)
+            return
         engine = self._engine
         with engine.effects:
             for live, records, ids, claims in work.reached:
                 kept = live.kept
                 assert kept is not None
                 kept.written, kept.ids_written = records, ids
-                if claims and live.scheduler.staging is not None:
-                    for number in claims:
-                        live.scheduler.staging.clear(number)
-                    engine.moved(live)
+                if live.scheduler.staging is not None and live.id in engine.lives:
+                    self._clear(live, claims)
                 if kept.has_ended and records == len(live.log.records):
                     engine.effects.noted.extend(live.farewell)
                     live.farewell = []
                     self._ending.pop(live, None)
             self._written.notify_all()
 
-    def _fail(self, error: JournalError) -> None:
-        """The journal can't be written any more: what it keeps ends."""
+    def _clear(self, live: Live, claims: list[int]) -> None:
+        """What was claimed may start. If it was careful long enough, so may everything else."""
+        staging, kept = live.scheduler.staging, live.kept
+        assert staging is not None
+        assert kept is not None
+        for number in claims:
+            staging.clear(number)
+        is_over = kept.careful is not None and _is_over(live, kept.careful)
+        if is_over:
+            staging.dissolve()
+        if claims or is_over:
+            self._engine.moved(live)
+
+    def _fail(self, error: JournalError, work: _Work | None = None) -> None:
+        """The journal can't be written any more, `work` first: what it keeps ends."""
         engine = self._engine
         with engine.effects:
             self.broken = error
             self._dirty.clear()
+            for live, _, _, claims in work.reached if work is not None else ():
+                if live.scheduler.staging is not None and live.id in engine.lives:
+                    for number in claims:  # cleanup may be among them
+                        live.scheduler.staging.clear(number)
             for live in list(engine.lives.values()):
                 if live.kept is not None:
                     if live.scheduler.staging is not None:
                         live.scheduler.staging.dissolve()
                     engine.fault(live, error)
-            for live in self._ending:
+            for live in self._ending:  # what they ended with isn't kept, so that isn't how they ended
+                live.scheduler.status, live.scheduler.fault = WorkflowStatus.FAILED, error
                 engine.effects.noted.extend(live.farewell)
                 live.farewell = []
             self._ending.clear()
             self._written.notify_all()
+
+
+def _has_staged(live: Live) -> bool:
+    staging = live.scheduler.staging
+    return staging is not None and any(staging.heaps)
+
+
+def _is_over(live: Live, careful: list[int]) -> bool:
+    """Whether these tasks have ended; those that have are taken out."""
+    while careful and live.scheduler.has_ended(careful[-1]):
+        careful.pop()
+    return not careful

@@ -160,6 +160,13 @@ class Workflow:
         sinks = self.sinks
         return Output(sinks[0]) if len(sinks) == 1 else {sink: Output(sink) for sink in sinks}
 
+    origin: str | None = None
+    """Where it can be had again, `module:name` or `/path/file.py:name`; None: nobody knows."""
+
+    def came_from(self, origin: str) -> None:
+        """Remember where it can be had again: the journal keeps that. It changes nothing else."""
+        self.__dict__["origin"] = origin
+
     def number_of(self, task_id: str) -> int | None:
         """A task's number, or None if there is no such task."""
         return self._index.get(task_id)

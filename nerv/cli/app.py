@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nerv import __version__
-from nerv.cli import cache, journal, plan, run
+from nerv.cli import cache, journal, kept, plan, run
 
 HELP = """
 nerv runs graphs of Python functions: each task as soon as what it needs is there.
@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 app.command("run", help=run.HELP)(run.run)
 app.command("plan", help=plan.HELP)(plan.plan)
+for name, command in kept.COMMANDS.items():
+    app.command(name)(command)
 app.add_typer(cache.app, name="cache")
 app.add_typer(journal.app, name="journal")
 

@@ -106,10 +106,15 @@ def _discard(file: str, ids: Sequence[str]) -> None:
 
 
 def _stand(journal: TableJournal, finding: Finding) -> Stand:
-    stand: Stand = {"running": {}, "waiting": {}}
     if finding.id is None or finding.damage or finding.status is None or finding.status.is_final:
-        return stand
-    for event in journal.events(finding.id):
+        return {"running": {}, "waiting": {}}
+    return stand_of(journal, finding.id)
+
+
+def stand_of(journal: TableJournal, execution_id: str) -> Stand:
+    """Which tasks of an execution run and wait, as far as the journal knows."""
+    stand: Stand = {"running": {}, "waiting": {}}
+    for event in journal.events(execution_id):
         if event.task_id is None:
             continue
         if event.type == EventType.TASK_PROGRESS:
@@ -117,11 +122,11 @@ def _stand(journal: TableJournal, finding: Finding) -> Stand:
         for tasks in stand.values():
             tasks.pop(event.task_id, None)
         if where := _STANDS.get(EventType(event.type)):
-            stand[where][event.task_id] = _why(event.data)
+            stand[where][event.task_id] = described_data(event.data)
     return stand
 
 
-def _why(data: LazyFacts | dict[str, Any]) -> str:
+def described_data(data: LazyFacts | dict[str, Any]) -> str:
     """An event's data in a few words, nothing of it unpickled."""
     from nerv.journal.codec import Stored
 

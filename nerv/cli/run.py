@@ -85,11 +85,21 @@ Cache = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="Where results of tasks with a Cache are kept for the next run; see nerv cache."),
 ]
+Journal = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Keep the execution in this file, so that it survives whatever happens."),
+]
+Durability = Annotated[
+    str | None,
+    typer.Option(metavar="HOW", help="strict, group (default) or off: how soon what happens is in the journal."),
+]
+ExecutionId = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="The execution's id. One that the journal has is gone on with, not begun again."),
+]
 Trace = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="Write a timeline of the run, for https://ui.perfetto.dev or chrome://tracing."
-    ),
+    typer.Option(metavar="FILE", help="Write a timeline of the run, for https://ui.perfetto.dev or chrome://tracing."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but failures.")]
 AsJson = Annotated[
@@ -113,6 +123,9 @@ def run(
     failure_policy: FailurePolicy = None,
     grace: Grace = None,
     cache: Cache = None,
+    journal: Journal = None,
+    durability: Durability = None,
+    execution_id: ExecutionId = None,
     trace: Trace = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -127,6 +140,8 @@ def run(
         "failure_policy": failure_policy,
         "grace": grace,
         "cache": cache,
+        "journal": journal,
+        "durability": durability,
     }
     settings = {name: value for name, value in given.items() if value is not None}
     try:
@@ -134,7 +149,13 @@ def run(
             params = read_params(param or ())
             check_writable(trace)
             execution = run_workflow(
-                load(target), params, targets=only, progress=not quiet, raise_on_failure=False, **settings
+                load(target),
+                params,
+                targets=only,
+                progress=not quiet,
+                raise_on_failure=False,
+                execution_id=execution_id,
+                **settings,
             )
             report_failures(execution)
             write_trace(execution, trace)

@@ -40,7 +40,9 @@ def load(target: str) -> Workflow:
     place, name = split(target)
     module = import_file(Path(place)) if _is_path(place) else import_named(place)
     found_name, found = (name, named(module, name, place)) if name else the_only(module, place)
-    return built(found, f"{place}:{found_name}")
+    workflow = built(found, f"{place}:{found_name}")
+    workflow.came_from(f"{Path(place).absolute() if _is_path(place) else place}:{found_name}")
+    return workflow
 
 
 def split(target: str) -> tuple[str, str]:

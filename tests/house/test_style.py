@@ -118,6 +118,7 @@ UPWARD = {
     ("nerv.live", "nerv.recording"): "a live execution has what the recorder holds for it",
     ("nerv.recording", "nerv.engine"): "a recorder lets the engine go on with what is written",
     ("nerv.shelf", "nerv.keeping"): "a stored execution is read by its keeper",
+    ("nerv.hub", "nerv.cli.targets"): "where `nerv run` had a workflow from, it is loaded from again",
     ("nerv.keeping", "nerv.hub"): "a keeper is a part of its manager",
     ("nerv.workflows", "nerv.interop.dask"): "to_dask and from_dask are a workflow's own, whoever does the work",
     ("nerv.clock", "nerv.timer"): "a clock makes its engine's timer, so that a simulated one can ring it itself",
