@@ -366,9 +366,11 @@ class DaskPool:
     # ---- stopping ---------------------------------------------------------------------------------------------------
 
     def _drop(self, ticket: Ticket) -> None:
-        """Nobody waits for it any more; what Dask hasn't begun of it, it forgets with the future."""
+        """Nobody waits for it any more: Dask forgets it if it hasn't begun, and tells `perform` if it has."""
         del self._tickets[ticket.key]
         self._of.pop(ticket.call, None)
+        if ticket.future is not None:
+            ticket.future.release()  # its callback holds the future, so it doesn't go by itself
 
     def _cancel(self, calls: list[Call]) -> None:
         running: dict[str, list[str]] = {}

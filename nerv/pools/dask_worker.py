@@ -33,6 +33,8 @@ PREFIX: Final = "nerv-"
 BEGUN, PROGRESS, LOG, OUTCOME = "begun", "progress", "log", "outcome"
 """What events say: a function begins; what its context reports; what it returned steers the engine."""
 
+LOOK: Final = 0.5
+"""Seconds after which a call's thread looks whether anybody still waits for it."""
 FUNCTIONS: Final = 256
 """Functions that a worker keeps unpickled."""
 
@@ -132,7 +134,9 @@ def perform(key: str, topic: str, function: bytes, body: bytes, *far: Any) -> An
             runner.start()
         runner.orders.put((attempt, dict(vars(thread_state)), *call))
         del call
-        attempt.over.wait()
+        while not attempt.over.wait(LOOK):
+            if not is_wanted(attempt.worker, key):
+                tell([key], given_up=True)
     finally:
         del _running[key]
     if attempt.given_up:
@@ -144,6 +148,14 @@ def perform(key: str, topic: str, function: bytes, body: bytes, *far: Any) -> An
     if getattr(type(attempt.value), "is_nerv_outcome", False):
         attempt.say(OUTCOME)
     return attempt.value
+
+
+def is_wanted(worker: Worker, key: str) -> bool:
+    """Whether anybody waits for a task that runs here. The pool may have taken it back at the moment when it began, or
+    is gone.
+    """
+    task = worker.state.tasks.get(key)
+    return task is not None and task.state not in {"cancelled", "released", "forgotten"}
 
 
 def unpacked(
