@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from nerv.context import DependencyResults, LogEntry, Port, TaskContext
 from nerv.errors import ResultUnavailableError, described
 from nerv.far import Far
@@ -32,6 +34,8 @@ class Call:
         obeys: whether it is told to stop when the execution stops.
         queue: the queue that it was taken from, if that isn't the task's own; else -1.
         facts: what the event of its completion says besides; None: nothing.
+        encoded: its value as the journal will keep it; UNSET: it doesn't.
+        unstorable: whether the function returned, but the journal can't keep what.
         unsent: whether it failed because it couldn't be sent to where it was to run: its function wasn't called.
         asked_for_services: whether its function has looked at `ctx.services`.
         lent: how many waits inside it have lent its slot; the engine counts it as running while there is none.
@@ -49,6 +53,8 @@ class Call:
     obeys = True
     queue = -1
     facts: dict[str, Any] | None = None
+    encoded: Any = UNSET
+    unstorable = False
     unsent = False
     asked_for_services = False
 
@@ -72,6 +78,11 @@ class Call:
     def comes_back(self) -> bool:
         """Whether it waits for a thread now: its function was moved to processes (`pool="auto"`), but it can't go."""
         return self.unsent and self.facts is not None
+
+    @property
+    def made(self) -> Any:
+        """The task's result, if this call has made it; else UNSET."""
+        return self.value
 
     def conclude(self) -> None:
         """What has to be done with an outcome before the engine takes it over, which happens under its lock."""

@@ -14,6 +14,8 @@ from math import inf
 from random import Random
 from typing import Any
 
+from msgspec import UNSET
+
 from nerv.bus import EventBus
 from nerv.calls import Call
 from nerv.clock import Alarm, Clock
@@ -262,6 +264,8 @@ class Dispatch:
             self._begin(call, now)
         if call.error is None and call.is_attempt:
             live.values[call.task.id] = call.value
+            if call.encoded is not UNSET:
+                live.kept.encoded[number] = call.encoded  # type: ignore[union-attr]  # else nobody encodes it
             scheduler.completed(number, now, call.facts)
         elif call.comes_back and live.placement is not None:
             live.placement.bring_back(call)

@@ -48,6 +48,8 @@ class Endings:
             self._looked_up(call, now)
         elif call.cancelled and isinstance(error, TaskCancelledError):
             live.scheduler.cancelled(number, now, error)
+        elif error is not None and call.unstorable:
+            self._fail(live, number, error, now)
         elif error is not None:
             self.failed(live, number, error, now, retryable=call.retryable)
 
@@ -96,6 +98,7 @@ class Endings:
         if call.cancelled:
             self._fail(live, number, live.setbacks.pop(number), now)
         elif call.error is None:
+            _file_encoded(call)
             self._complete(live, number, call.value, now)
         else:
             call.error.__cause__ = live.setbacks.pop(number)
@@ -125,9 +128,13 @@ class Endings:
             scheduler.unclaim(number, now)
         elif call.error is not None:
             scheduler.claimed.discard(number)
-            self.failed(live, number, call.error, now, retryable=False)
+            if call.unstorable:
+                self._fail(live, number, call.error, now)
+            else:
+                self.failed(live, number, call.error, now, retryable=False)
         elif isinstance(answer, Hit):
             scheduler.claimed.discard(number)
+            _file_encoded(call)
             self._reuse(live, number, answer.value, now)
         elif isinstance(answer, Compute):
             lookups.flights[number] = answer.flight
@@ -194,6 +201,12 @@ class Endings:
         return TaskTimeoutError(
             f"{what} ran for longer than its timeout of {call.timeout:g} s (attempt {call.attempt}) and was given up"
         )
+
+
+def _file_encoded(call: Call) -> None:
+    """What a call made is the task's result: the journal may have it."""
+    if call.encoded is not UNSET and call.live.kept is not None:
+        call.live.kept.encoded[call.number] = call.encoded
 
 
 def _lookups(live: Live) -> Lookups:

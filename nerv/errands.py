@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nerv.caching.desk import Answer, Compute
+from msgspec import UNSET
+
+from nerv.caching.desk import Answer, Compute, Hit
 from nerv.caching.keys import key_of
 from nerv.caching.stores import Entry
 from nerv.calls import Call
+from nerv.errors import ResultUnavailableError
 from nerv.functions import name_of, wants_context
 from nerv.tasks import TaskDef
 
@@ -48,9 +51,20 @@ class CompensationCall(Call):
         """Whether the compensation's first argument is the context."""
         return self.task.compensate is not None and wants_context(self.task.compensate)
 
+    @property
+    def made(self) -> Any:
+        """Nothing: its result interests nobody."""
+        return UNSET
+
     def prepare(self, port: Port | None = None) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
         """The compensation, and the task's result, after the context if it wants that."""
-        args: tuple[Any, ...] = (self.live.values[self.task.id],)
+        try:
+            args: tuple[Any, ...] = (self.live.values[self.task.id],)
+        except KeyError:
+            text = (
+                f"task {self.task.id!r} can't be undone: its result (durable=False) went with the process that had it"
+            )
+            raise ResultUnavailableError(text) from None
         if self.wants_context:
             args = (self.context(port or self), *args)
         return self.task.compensate, args, {}  # type: ignore[return-value]  # there is one, or it isn't called
@@ -66,6 +80,11 @@ class LookupCall(Call):
     def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
         super().__init__(live, number, task, attempt)
         self.queue = live.scheduler.queue_of[number]
+
+    @property
+    def made(self) -> Any:
+        """The result, if there was one."""
+        return self.value.value if isinstance(self.value, Hit) else UNSET
 
     def judge(self) -> None:
         """What can't be hashed now can't be hashed later."""

@@ -99,6 +99,12 @@ class Replay:
         for number, state in enumerate(scheduler.state):
             if state < COMPLETED:
                 scheduler.missing[number] = self._missing(number)
+                self._stand_back(number)
+
+    def _stand_back(self, number: int) -> None:
+        """A task that waits, and whose needs run again, is pending once more: their ends release it."""
+        if self._scheduler.state[number] == WAITING and self._scheduler.missing[number]:
+            self._scheduler.state[number] = PENDING
 
     def _missing(self, number: int) -> int:
         scheduler = self._scheduler
@@ -157,16 +163,19 @@ class Replay:
         for number in self.lost:
             scheduler.lost[number] += 1
             scheduler.waiting(number, now, {"reason": "interrupted"})
+            self._stand_back(number)
         for number in self.again:
             scheduler.waiting(number, now, {"reason": "its result wasn't kept"})
+            self._stand_back(number)
         for number, error in (dead or {}).items():
             scheduler.failed(number, now, error)
         if scheduler.stopping:
             scheduler.stop(now)
+        scheduler.spread_on(now)
         for number, state in enumerate(scheduler.state):
             if state == PENDING and not scheduler.missing[number] and not scheduler.gives_up(number):
                 scheduler.release(number)
-            elif state == WAITING and not scheduler.missing[number]:
+            elif state == WAITING:
                 self._wait_on(number, now, epoch)
         scheduler.finish_if_done(now)
 

@@ -47,12 +47,22 @@ class Staging:
             heap[:] = [rank for rank in heap if rank & NUMBER_MASK != number]
             heapify(heap)
 
+    def holds(self, number: int) -> bool:
+        """Whether a task is staged and may start."""
+        rank = self._scheduler.ranks[number]
+        return any(rank in heap for heap in self.heaps) and self._may_start(number)
+
+    def has_cleared(self, number: int) -> bool:
+        """Whether a task may start, and hasn't been taken for it yet."""
+        rank = self._scheduler.ranks[number]
+        return any(rank in heap for heap in self._scheduler.ready)
+
     def clear(self, number: int) -> None:
         """A task that was taken out may start, unless it was cancelled meanwhile."""
         scheduler = self._scheduler
         if not self._may_start(number):
             return
-        if scheduler.saga is not None and scheduler.saga.left:
+        if scheduler.saga is not None and scheduler.saga.left and number not in scheduler.errands:
             scheduler.saga.hold(number)
         else:
             heappush(scheduler.ready[scheduler.queue_of[number]], scheduler.ranks[number])
@@ -68,6 +78,8 @@ class Staging:
 
     def _may_start(self, number: int) -> bool:
         scheduler = self._scheduler
+        if number in scheduler.errands:
+            return True
         if scheduler.has_ended(number):
             return False
         return not scheduler.stopping or scheduler.rules[number] == ALL_FINISHED

@@ -146,6 +146,23 @@ class TaskStates:
                 self._give_up(dependent, number, now)
                 ended.append(dependent)
 
+    def spread_on(self, now: float) -> None:
+        """Records may end in the midst of a spread, if a journal was torn: go on with it."""
+        for number, state in enumerate(self.state):
+            if state == PENDING:
+                culprit = self._culprit(number)
+                if culprit is not None:
+                    self._give_up(number, culprit, now)
+                    self._spread([number], now)
+
+    def _culprit(self, number: int) -> int | None:
+        """What a pending task can't run for."""
+        needs, rule = self.graph.dependencies[number], self.rules[number]
+        culprits = [need for need in needs if self.state[need] > COMPLETED]
+        if rule == ALL_FINISHED or not culprits:
+            return None
+        return None if rule == ANY_COMPLETED and any(self.state[need] <= COMPLETED for need in needs) else culprits[0]
+
     def _give_up(self, number: int, because: int, now: float) -> None:
         """A task that can't run: SKIPPED for the failure behind it, or CANCELLED along with what it needs."""
         if self.state[because] == CANCELLED:

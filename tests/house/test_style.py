@@ -131,7 +131,21 @@ OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "c
 HOSTS = {"pytest": "nerv.pytest_plugin"}
 
 # The decisions are pure: these layers know no thread, clock, file or loop.
-PURE = ("scheduler", "verdicts", "placement", "states", "levels", "waits", "lookups", "sagas", "lines", "plan", "policies", "limits", "events")
+PURE = (
+    "scheduler",
+    "verdicts",
+    "placement",
+    "states",
+    "levels",
+    "waits",
+    "lookups",
+    "sagas",
+    "lines",
+    "plan",
+    "policies",
+    "limits",
+    "events",
+)
 IMPURE = ("threading", "time", "sqlite3", "asyncio")
 
 # What `import nerv` doesn't load: who needs it waits for it then.
