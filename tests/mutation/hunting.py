@@ -28,9 +28,16 @@ PROPERTIES = (
     "tests/properties/test_exhaustive.py::test_ready_tasks_of_one_queue_start_by_rank_in_every_state",
     "tests/properties/test_walks.py::test_random_walks_over_larger_graphs[0]",
 )
+POLICED = "tests/properties/test_policed.py"
 TESTS = {
     "graph": ("tests/test_graph.py", "tests/test_scheduler.py", *PROPERTIES),
-    "scheduler": ("tests/test_scheduler.py", *PROPERTIES),
+    "scheduler": ("tests/test_scheduler.py", *PROPERTIES, "tests/test_sagas.py", "tests/test_retries.py"),
+    "states": ("tests/test_scheduler.py", *PROPERTIES, "tests/test_sagas.py"),
+    "detours": ("tests/test_scheduler.py", "tests/test_retries.py", "tests/test_sagas.py", POLICED),
+    "levels": ("tests/test_scheduler.py", "tests/test_run.py", POLICED),
+    "waits": ("tests/test_shared_limits.py", "tests/test_retries.py", POLICED),
+    "sagas": ("tests/test_sagas.py", POLICED),
+    "lines": ("tests/test_shared_limits.py", "tests/properties/test_limits.py", POLICED),
 }
 OPTIONS = (
     "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout=30",
@@ -76,7 +83,7 @@ def live_and_die(module: str, number: int, output: int) -> NoReturn:
 
 
 def hunt(chosen: list[tuple[str, int, str]], *, shown: bool = False) -> list[str]:
-    """Try these mutants, as many at a time as there are cores; the names of those whose tests all pass."""
+    """Try these mutants, as many at a time as we may use cores; the names of those whose tests all pass."""
     import hypothesis
     import networkx
     import psutil
@@ -87,7 +94,7 @@ def hunt(chosen: list[tuple[str, int, str]], *, shown: bool = False) -> list[str
     output = 1 if shown else os.open(os.devnull, os.O_WRONLY)
     left, running, survivors = list(reversed(chosen)), {}, []
     while left or running:
-        if left and len(running) < (os.cpu_count() or 1):
+        if left and len(running) < len(os.sched_getaffinity(0)):
             module, number, name = left.pop()
             child = os.fork()
             if not child:

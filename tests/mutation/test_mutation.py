@@ -16,14 +16,14 @@ from tests.mutation.mutating import mutants
 pytestmark = pytest.mark.mutation
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(14_400)
 def test_no_mutant_that_changes_behaviour_survives(capsys):
     command = [sys.executable, "-m", "tests.mutation.hunting"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     report = json.loads(done.stdout)
     with capsys.disabled():
         print(f"\n{report['mutants']} mutants, {len(report['survivors'])} survivors, {report['seconds']} s")
-    assert report["mutants"] > 600
+    assert report["mutants"] > 1800
     unnoticed = set(report["survivors"]) - EQUIVALENT.keys()
     assert not unnoticed, "tests don't notice:\n" + "\n".join(sorted(unnoticed))
     noticed = EQUIVALENT.keys() - set(report["survivors"])
