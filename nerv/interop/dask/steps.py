@@ -15,17 +15,16 @@ from nerv.interop.dask.nodes import Ranked
 from nerv.live import Live
 from nerv.pools.base import Pool
 from nerv.scheduler import Scheduler
+from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
 
 NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Step:
-    """A node as the engine's task: `fn` is called with its number."""
+    """A node as the engine's task: `fn` is called with its number. All else is as in a plain TaskDef (see below)."""
 
     __slots__ = ("args", "fn", "id")
-    timeout = None
-    retry_policy = None
 
     def __init__(self, key: Any, fn: Callable[[int], Any], number: int) -> None:
         self.id = key
@@ -35,6 +34,12 @@ class Step:
     def bind(self, values: object, params: object) -> tuple[tuple[int], Mapping[str, Any]]:  # noqa: ARG002
         """The number alone: `fn` reads the values that it needs itself."""
         return self.args, NOTHING
+
+
+_PLAIN: Final = TaskDef("plain", int)
+for _field in TaskDef.__struct_fields__:
+    if _field not in Step.__slots__:
+        setattr(Step, _field, getattr(_PLAIN, _field))
 
 
 class Steps:
