@@ -353,9 +353,9 @@ def _check(on_event: Any, execution_id: Any) -> None:
 
 
 def _joined(known: Execution, workflow: Workflow, params: Mapping[str, Any]) -> Execution:
-    if known.workflow.name != workflow.name:
+    if known.workflow_name != workflow.name:
         raise NervError(
-            f"execution {known.id!r} is of workflow {known.workflow.name!r}, not {workflow.name!r}; choose another id"
+            f"execution {known.id!r} is of workflow {known.workflow_name!r}, not {workflow.name!r}; choose another id"
         )
     if known.params.keys() != params.keys() or not all(_alike(known.params[name], params[name]) for name in params):
         raise NervError(

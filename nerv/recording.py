@@ -139,8 +139,8 @@ class Recorder:
 
     def rouse(self) -> None:
         """Have the thread write what there is."""
-        self.wanted = False
-        if self._dirty and not self._awake:
+        if self._dirty and not self._awake:  # else the thread looks by itself before it sleeps
+            self.wanted = False
             self._awake = True
             self._engine.call_later(self._wake)
 
