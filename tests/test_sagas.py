@@ -350,6 +350,27 @@ def test_what_was_held_by_a_line_is_free_for_others_while_cleanup_stands_back():
     assert starts(failing, "c") == [told(failing, "TASK_COMPENSATED")[0][0]]
 
 
+def test_cleanup_that_waits_in_a_line_is_offered_its_place_when_all_is_undone():
+    undo = Failing(1)
+    with Rig(workers=4, resources={"gpu": 1}, seconds={"hog": 10}) as rig:
+        rig.start(TaskDef("hog", give, args=(1,), resources={"gpu": 1}))
+        rig.go(until=1)
+        execution = rig.start(
+            TaskDef(
+                "a",
+                give,
+                args=(1,),
+                compensate=lambda _: undo(),
+                retry_policy=RetryPolicy(2, initial_interval=100, maximum_interval=100, jitter=0),
+            ),
+            TaskDef("c", give, args=(1,), run_when="all_finished", resources={"gpu": 1}, priority=9),
+            TaskDef("f", boom, dependencies=["a"]),
+        )
+        rig.go()
+    assert told(execution, "TASK_WAITING") == [(1, "c", "TASK_WAITING")]
+    assert starts(execution, "c") == [101]
+
+
 # ---- processes, coroutines -----------------------------------------------------------------------------------------
 
 

@@ -205,6 +205,19 @@ def test_a_full_pool_does_not_keep_another_pools_task_out():
     assert starts(execution, "waits") == [100]
 
 
+def test_a_place_that_comes_back_while_another_is_offered_is_not_forgotten():
+    limit = RateLimit(2, 10, name="api")
+    with Rig(workers=1, seconds={"hog": 6}) as rig:
+        first = rig.start(*many(1, rate_limit=limit))
+        rig.go(until=4)
+        second = rig.start(*many(3, rate_limit=limit))
+        rig.go(until=9)
+        rig.start(TaskDef("hog", give, args=(1,)))
+        rig.go()
+    assert starts(first) == [0]
+    assert starts(second) == [4, 15, 15], "a place came back at 10 and one at 14, and the only worker at 15"
+
+
 def test_a_hundred_limits_set_one_alarm_at_a_time():
     with Rig(workers=4) as rig:
         calls = []
@@ -481,6 +494,38 @@ def test_more_than_there_is_at_all_is_an_error_before_anything_runs(resources, w
         rig.go()
     assert ran == []
     assert all(word in str(caught.value) for word in ["'b'", *words])
+
+
+@pytest.mark.parametrize("how", ["cancel", "pause"])
+def test_what_was_offered_to_one_that_goes_away_is_for_the_next_in_line(how):
+    with Rig(workers=1, resources={"gpu": 1}, seconds={"hog": 5, "busy": 20}) as rig:
+        rig.start(TaskDef("hog", give, args=(1,), resources={"gpu": 1}, pool="process"))
+        rig.start(TaskDef("busy", give, args=(1,), priority=99))
+        first = rig.start(TaskDef("a", give, args=(1,), resources={"gpu": 1}, priority=9))
+        other = rig.start(TaskDef("b", give, args=(1,), resources={"gpu": 1}))
+        rig.go(until=1)
+        rig.manager.resize("thread", 2)  # somebody comes for them, finds the line shut, and goes
+        rig.go(until=2)
+        rig.manager.resize("thread", 1)
+        assert first.waiting()
+        assert other.waiting()
+        rig.go(until=10)  # at 5 the first was offered it, but nobody is free to take it
+        getattr(first, how)()
+        rig.go()
+        assert starts(other) == [20]
+        first.cancel()
+
+
+def test_an_offer_that_a_task_can_not_use_for_another_limits_sake_is_for_the_next_in_line():
+    with Rig(workers=4, resources={"gpu": 1}, seconds={"hog": 5}) as rig:
+        limit = RateLimit(1, 100, name="api")
+        execution = rig.run(
+            TaskDef("hog", give, args=(1,), resources={"gpu": 1}, rate_limit=limit, priority=9),
+            TaskDef("both", give, args=(1,), resources={"gpu": 1}, rate_limit=limit, priority=8),
+            TaskDef("gpu", give, args=(1,), resources={"gpu": 1}),
+        )
+    assert starts(execution, "gpu") == [5]
+    assert starts(execution, "both") == [100]
 
 
 def test_amounts_are_the_decimal_numbers_that_they_are_written_as():
