@@ -29,7 +29,7 @@ _HOME = {
     # keep
     "Journal": "journal.base", "SqliteJournal": "journal.sqlite", "MemoryJournal": "journal.memory",
     "ExecutionRecord": "journal.base", "Delivery": "journal.deliveries", "DeliveryState": "journal.deliveries",
-    "DispatchHook": "journal.deliveries",
+    "DispatchHook": "journal.deliveries", "RestartOrchestrator": "restarting",
     # errors
     "NervError": "errors", "WorkflowDefinitionError": "errors", "CycleError": "errors", "Problem": "errors",
     "WorkflowFailedError": "errors", "WorkflowCancelledError": "errors", "TaskCancelledError": "errors",
@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from nerv.references import MISSING as MISSING
     from nerv.references import Output as Output
     from nerv.references import Param as Param
+    from nerv.restarting import RestartOrchestrator as RestartOrchestrator
     from nerv.running import arun as arun
     from nerv.running import run as run
     from nerv.running import start as start

@@ -139,6 +139,14 @@ class WorkflowManager(Hub):
         """
         return self._keeping.journal.forget(before, keep)
 
+    def persist(self) -> None:
+        """Wait until everything that has happened so far is in the journal.
+
+        Raises:
+            JournalError: there is none, or it can't be written.
+        """
+        self._keeping.persist()
+
     @property
     def _keeping(self) -> Keeper:
         if self._keeper is None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from nerv.cli import console
+from nerv.cli.reloading import run_reloadable
 from nerv.cli.targets import load
 from nerv.cli.tracebacks import shortened
 from nerv.errors import ConfigError, NervError, WorkflowDefinitionError, described
@@ -97,6 +98,13 @@ ExecutionId = Annotated[
     str | None,
     typer.Option(metavar="ID", help="The execution's id. One that the journal has is gone on with, not begun again."),
 ]
+ReloadOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIGNAL",
+        help="On this signal, such as SIGHUP, let what runs end, start the program anew, and go on. Needs --journal.",
+    ),
+]
 Trace = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write a timeline of the run, for https://ui.perfetto.dev or chrome://tracing."),
@@ -126,6 +134,7 @@ def run(
     journal: Journal = None,
     durability: Durability = None,
     execution_id: ExecutionId = None,
+    reload_on: ReloadOn = None,
     trace: Trace = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -148,14 +157,11 @@ def run(
         with console.stdout_kept_clean(as_json):
             params = read_params(param or ())
             check_writable(trace)
-            execution = run_workflow(
-                load(target),
-                params,
-                targets=only,
-                progress=not quiet,
-                raise_on_failure=False,
-                execution_id=execution_id,
-                **settings,
+            options = {"targets": only, "progress": not quiet, "execution_id": execution_id, **settings}
+            execution = (
+                run_workflow(load(target), params, raise_on_failure=False, **options)
+                if reload_on is None
+                else (run_reloadable(reload_on, load(target), params, **options))
             )
             report_failures(execution)
             write_trace(execution, trace)

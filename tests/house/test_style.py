@@ -81,6 +81,7 @@ LAYERS = (
     "keeping",
     "hub",
     "manager",
+    "restarting",
     "running",
     "partitioner",
     "nodes",

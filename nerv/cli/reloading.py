@@ -1,0 +1,58 @@
+"""`nerv run --reload-on SIGHUP`: a run that its program can be restarted under."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from nerv.errors import ConfigError
+from nerv.execution import Execution
+from nerv.manager import WorkflowManager
+from nerv.workflows import Workflow
+
+
+def run_reloadable(
+    name: str,
+    workflow: Workflow,
+    params: Mapping[str, Any],
+    *,
+    targets: Sequence[str] | None,
+    progress: bool,
+    execution_id: str | None,
+    **settings: Any,
+) -> Execution:
+    """Run a workflow; when the signal of that name arrives, drain, persist, stop, exec, recover and verify.
+
+    Raises:
+        ConfigError: no such signal here, or no journal.
+        JournalError: after the restart events are missing.
+    """
+    from nerv.restarting import RestartOrchestrator, RestartRequested, restarting_on
+
+    if "journal" not in settings:
+        raise ConfigError("--reload-on needs --journal FILE: what isn't kept can't be gone on with")
+    manager = WorkflowManager(**settings)
+    orchestrator = RestartOrchestrator(manager)
+    execution = None
+    try:
+        with restarting_on(name):
+            orchestrator.verify()
+            execution = manager.start(workflow, params, targets=targets, execution_id=execution_id)
+            with _view(execution) if progress else nullcontext():
+                execution.wait()
+    except RestartRequested:
+        if execution is not None and execution_id is None:
+            orchestrator.command += ["--execution-id", execution.id]
+        orchestrator.restart(ignoring=name)
+    finally:
+        manager.close()
+    return execution
+
+
+def _view(execution: Execution) -> Any:
+    from nerv.progress import ProgressView
+
+    sys.stderr.flush()
+    return ProgressView(execution)
