@@ -24,7 +24,7 @@ from nerv.functions import innermost, name_of
 
 WORTH: Final = 0.005
 """Seconds of CPU with the interpreter lock from which a call is worth moving. The way to a worker process and back
-takes 0.1 to 0.2 ms, most of it spent by the process that sends: at 5 ms that is a few percent."""
+takes 0.15 to 0.2 ms, a third of it CPU time of the process that sends: at 5 ms that is a few percent."""
 BUSY: Final = 0.5
 """The part of its time that a call computes, at least: with two processes, less is better off in threads."""
 LEAST: Final = 0.1
