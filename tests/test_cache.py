@@ -391,6 +391,35 @@ def test_coroutines_share_what_they_return(manager):
     assert len(CALLS) == 1
 
 
+async def flaky_async():
+    CALLS.append("x")
+    if len(CALLS) == 1:
+        raise ValueError("once")
+    return "good"
+
+
+def test_a_coroutine_that_is_retried_looks_again_where_threads_are(manager):
+    once = RetryPolicy(2, initial_interval=0.001)
+    assert go(manager, cached(flaky_async, retry_policy=once))["a"] == "good"
+    assert len(CALLS) == 2
+
+
+def test_a_coroutine_that_waited_looks_again_where_threads_are(manager):
+    one, other = two(manager, first=cached(held_or_broken), second=cached(held_or_broken))
+    STAGE.let(ValueError("broken"))
+    assert statuses(ended(one)) == {"a": "FAILED"}
+    STAGE.called()
+    STAGE.let("good")
+    assert ended(other)["a"] == "good"
+
+
+async def held_or_broken():
+    outcome = await held_async()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
 def test_a_worker_that_dies_leaves_nothing_behind():
     with WorkflowManager(processes=1) as manager:
         for _ in range(2):
@@ -485,6 +514,79 @@ def test_a_task_that_was_looking_when_everything_stopped_is_cancelled(manager, s
     ASKED.acquire(timeout=20)
 
 
+def test_what_a_stopped_task_was_told_to_compute_another_computes_at_once(manager, slow):
+    """Not only when the stopped execution has ended, which takes until what it runs has ended."""
+
+    def fails():
+        STAGE.called()
+        failing()
+
+    tasks = [cached(counted, 1, cache=slow), TaskDef("b", fails), TaskDef("c", held)]
+    execution = manager.start(flow(*tasks))
+    eventually(lambda: statuses(execution)["b"] == "FAILED")
+    ANSWER.set()
+    eventually(lambda: statuses(execution)["a"] == "CANCELLED")
+    assert go(manager, cached(counted, 1, cache=slow))["a"] == [1]
+    ASKED.acquire(timeout=20)
+    assert not execution.status.is_final
+    STAGE.let("x")
+    ended(execution)
+
+
+def test_what_a_paused_task_was_told_to_compute_another_computes(manager, slow):
+    execution = manager.start(flow(cached(counted, 1, cache=slow)))
+    assert ASKED.acquire(timeout=20)
+    execution.pause()
+    ANSWER.set()
+    assert go(manager, cached(counted, 1, cache=slow))["a"] == [1]
+    ASKED.acquire(timeout=20)
+    execution.resume()
+    assert ended(execution)["a"] == [1]
+
+
+def test_a_stopped_task_doesnt_wait_for_another(manager, slow):
+    ANSWER.set()
+    one = manager.start(flow(cached(held, 1, cache=slow)))
+    STAGE.called()
+    assert ASKED.acquire(timeout=20)
+    ANSWER.clear()
+    other = manager.start(flow(cached(held, 1, cache=slow), TaskDef("b", failing)))
+    eventually(lambda: statuses(other)["b"] == "FAILED")
+    ANSWER.set()
+    assert statuses(ended(other)) == {"a": "CANCELLED", "b": "FAILED"}
+    STAGE.let("x")
+    ended(one)
+
+
+def test_a_look_that_is_given_up_as_it_ends_leaves_nothing_behind():
+    """The answer is there, but the engine has given up the call before it hears of it."""
+
+    def give_up(call):
+        perform(call)
+        if not call.is_attempt:
+            executions[0].cancel()
+            call.live.engine.abandon(call.live)
+
+    executions, pools = [], SimulatedPools(perform=give_up)
+    with WorkflowManager(pool_factory=pools) as manager:
+        executions.append(manager.start(flow(cached(counted, 1))))
+        pools.run()
+        assert statuses(executions[0]) == {"a": "CANCELLED"}
+        assert not manager._desk._flights
+    assert CALLS == []
+
+
+def test_faults_dont_befall_looks():
+    faults = []
+    pools = SimulatedPools(faults=lambda call: faults[0] if faults else None)
+    with WorkflowManager(pool_factory=pools) as manager:
+        for _ in range(2):
+            execution = manager.start(flow(cached(counted, 1), TaskDef("b", int)), execution_id=None)
+            pools.run()
+            faults.append(ValueError("befallen"))
+        assert statuses(execution) == {"a": "COMPLETED", "b": "FAILED"}
+
+
 def test_a_hit_that_comes_after_a_stop_still_counts(manager, slow):
     ANSWER.set()
     go(manager, cached(counted, 1, cache=slow))
@@ -564,6 +666,23 @@ def test_a_compensation_runs_in_the_tasks_own_pool():
     assert CALLS == [1]
     assert [value for value, _ in undone] == [[1], [1]]
     assert {name for _, name in undone} == {"nerv-async"}
+
+
+def test_a_compensation_that_is_retried_stays_in_the_tasks_own_pool(manager):
+    undone = []
+
+    async def undo(value):
+        undone.append(threading.current_thread().name)
+        if len(undone) == 1:
+            raise ValueError("once")
+
+    again = RetryPolicy(2, initial_interval=0.001)
+    tasks = (
+        cached(counted_async, 1, compensate=undo, retry_policy=again),
+        TaskDef("b", failing_at_once, dependencies=["a"]),
+    )
+    go(manager, *tasks)
+    assert undone == ["nerv-async"] * 2
 
 
 class Elsewhere(Far):
