@@ -175,6 +175,10 @@ class ThreadPool:
             self.source.call_later(worker.begin)
         self.source.call_later(worker.gate.release)
 
+    def expect_long(self) -> None:
+        """Somebody knows that calls are long just now: a worker is woken for each, until one turns out short."""
+        self._quick = False
+
     # ---- the worker's own thread --------------------------------------------------------------------------------
 
     def _work(self, worker: Worker) -> None:

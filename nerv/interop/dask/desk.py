@@ -36,6 +36,9 @@ class Desk:
     def call_up(self, ready: int) -> None:
         """That thread looks by itself."""
 
+    def expect_long(self) -> None:
+        """That thread takes one after the other anyway."""
+
     def arrived(self, worker: Any) -> None:
         """Nothing to note."""
 

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from heapq import heapify
+from time import perf_counter
 from typing import Any, Final
 
 from nerv.clock import patiently
@@ -18,7 +19,6 @@ from nerv.graph import NUMBER_MASK
 from nerv.interop.dask.desk import Desk
 from nerv.interop.dask.nodes import Culled, Ranked, evaluate
 from nerv.interop.dask.steps import engine_for, live_of
-from nerv.pools.base import Pool
 from nerv.pools.thread import ThreadPool
 
 SMALL: Final = 1000
@@ -31,6 +31,12 @@ SLOW: Final = 500e-6
 20 us a task, so it costs a few percent at most; and who is that slow may well make results that fill the memory."""
 
 
+LONG: Final = 100e-6
+"""Seconds from where on a task is long: what is ready when it ends is likely as long, so each gets a thread at once. By
+itself the pool would see that a little later, which graphs with tasks of a millisecond among tiny ones would notice at
+every step."""
+
+
 class Run:
     """One graph being run.
 
@@ -40,7 +46,7 @@ class Run:
             Lists, because `pop` is atomic and counting down isn't.
     """
 
-    def __init__(self, culled: Culled, wanted: set[Any], engine: Engine, pool: Pool) -> None:
+    def __init__(self, culled: Culled, wanted: set[Any], engine: Engine, pool: ThreadPool | Desk) -> None:
         self.culled = culled
         self.engine = engine
         self.pool = pool
@@ -58,7 +64,10 @@ class Run:
     def step(self, number: int) -> Any:
         """Evaluate a node, and let go of what nobody reads any more."""
         culled, values = self.culled, self.values
+        began = perf_counter()
         value = evaluate(culled.nodes[number], values)
+        if perf_counter() - began > LONG:
+            self.pool.expect_long()
         for need in culled.needs[number]:
             readers = self.readers[need]
             readers.pop()
@@ -79,6 +88,7 @@ class Run:
 
     def by_itself(self) -> None:
         """Let the pool run it all, or until a task fails."""
+        self.pool.expect_long()
         self.engine.start(self.live)
         try:
             if self.is_large:
