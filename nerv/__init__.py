@@ -15,7 +15,7 @@ _HOME = {
     "TaskDef": "tasks", "TaskMetadata": "tasks", "TaskPriority": "statuses", "TaskStatus": "statuses",
     "TaskResult": "statuses", "TaskContext": "context", "Output": "references", "Param": "references",
     "MISSING": "references", "Workflow": "workflows", "task": "decorators", "Task": "decorators",
-    "workflow": "decorators",
+    "workflow": "decorators", "add": "decorators",
     # what if it fails
     "RetryPolicy": "policies", "RateLimit": "policies", "CircuitBreaker": "policies", "Cache": "caching.policy",
     # plan
@@ -26,6 +26,12 @@ _HOME = {
     # watch
     "EventBus": "bus", "Subscription": "bus", "Event": "events", "EventType": "events", "ANY": "events",
     "StateProjector": "projector", "Delta": "projector",
+    # steer
+    "Expand": "outcomes", "Route": "outcomes", "Wait": "outcomes", "Buffer": "nodes.buffer",
+    "BufferComplete": "nodes.buffer", "BufferDispatched": "nodes.buffer", "Collector": "nodes.collector",
+    "Sequence": "nodes.sequence", "Router": "nodes.router", "JournalNode": "nodes.journalnode", "Gate": "nodes.gate",
+    "Timer": "nodes.timers", "Loop": "nodes.loop", "SubWorkflow": "nodes.subworkflow", "Paginate": "nodes.paginate",
+    "Page": "nodes.paginate",
     # keep
     "Journal": "journal.base", "SqliteJournal": "journal.sqlite", "MemoryJournal": "journal.memory",
     "ExecutionRecord": "journal.base", "Delivery": "journal.deliveries", "DeliveryState": "journal.deliveries",
@@ -35,7 +41,7 @@ _HOME = {
     "WorkflowFailedError": "errors", "WorkflowCancelledError": "errors", "TaskCancelledError": "errors",
     "TaskTimeoutError": "errors", "WorkerCrashedError": "errors", "CircuitOpenError": "errors",
     "LoopLimitError": "errors", "TerminalError": "errors", "FatalError": "errors", "ResultUnavailableError": "errors",
-    "CacheKeyError": "errors", "UnknownIdError": "errors", "ConfigError": "errors",
+    "CacheKeyError": "errors", "AddedTaskError": "errors", "UnknownIdError": "errors", "ConfigError": "errors",
     "SerializationError": "errors", "StoredError": "errors", "JournalError": "errors", "WorkflowChangedError": "errors",
 }  # fmt: skip
 
@@ -47,8 +53,10 @@ if TYPE_CHECKING:
     from nerv.caching.policy import Cache as Cache
     from nerv.context import TaskContext as TaskContext
     from nerv.decorators import Task as Task
+    from nerv.decorators import add as add
     from nerv.decorators import task as task
     from nerv.decorators import workflow as workflow
+    from nerv.errors import AddedTaskError as AddedTaskError
     from nerv.errors import CacheKeyError as CacheKeyError
     from nerv.errors import CircuitOpenError as CircuitOpenError
     from nerv.errors import ConfigError as ConfigError
@@ -82,6 +90,22 @@ if TYPE_CHECKING:
     from nerv.journal.memory import MemoryJournal as MemoryJournal
     from nerv.journal.sqlite import SqliteJournal as SqliteJournal
     from nerv.manager import WorkflowManager as WorkflowManager
+    from nerv.nodes.buffer import Buffer as Buffer
+    from nerv.nodes.buffer import BufferComplete as BufferComplete
+    from nerv.nodes.buffer import BufferDispatched as BufferDispatched
+    from nerv.nodes.collector import Collector as Collector
+    from nerv.nodes.gate import Gate as Gate
+    from nerv.nodes.journalnode import JournalNode as JournalNode
+    from nerv.nodes.loop import Loop as Loop
+    from nerv.nodes.paginate import Page as Page
+    from nerv.nodes.paginate import Paginate as Paginate
+    from nerv.nodes.router import Router as Router
+    from nerv.nodes.sequence import Sequence as Sequence
+    from nerv.nodes.subworkflow import SubWorkflow as SubWorkflow
+    from nerv.nodes.timers import Timer as Timer
+    from nerv.outcomes import Expand as Expand
+    from nerv.outcomes import Route as Route
+    from nerv.outcomes import Wait as Wait
     from nerv.partitioner import QuantumPartitioner as QuantumPartitioner
     from nerv.plan import ExecutionPlan as ExecutionPlan
     from nerv.policies import CircuitBreaker as CircuitBreaker

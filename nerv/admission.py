@@ -76,6 +76,8 @@ class Admission:
                 last = task
             self.queue_of.append(queue)
             self.wants_context.append(wants)
+            if task.inside:
+                self._look_inside(task.inside, problems)
             if self._case is not None:
                 self._follow(self._case, number, task)
         problems += self.policing.problems
@@ -84,6 +86,14 @@ class Admission:
             for number in self.policing.terms:
                 self._assign_errands(number, tasks[number], problems)
         return problems
+
+    def _look_inside(self, inside: Sequence[TaskDef], problems: list[Problem]) -> None:
+        """Check what nodes will add: the pools, and what can be sent there."""
+        for task in inside:
+            self._queue(task, problems)
+            if task.has_policies:
+                self.policing.terms_of(task, problems)
+            self._look_inside(task.inside, problems)
 
     def _assign_errands(self, number: int, task: TaskDef, problems: list[Problem]) -> None:
         """Where a task's fallback and its compensation run, and where it looks into the cache."""
@@ -110,15 +120,20 @@ class Admission:
         self._case = None
         if name == "auto":
             name = self._measured(task)
-        if name not in BUILT_IN and name not in self._settings.pools:
-            known = (*BUILT_IN, "auto", *self._settings.pools)
-            hint = f"{near(name, known)}; known: {', '.join(known)}"
-            message = f"task {task.id!r} names the pool {name!r}, which isn't there{hint}"
-            problems.append(Problem(task.id, "unknown pool", message))
+        if not self._is_known(name, task, problems):
             return -1
         queue = self._queue_named(name)
         self._object(task, queue, problems)
         return queue
+
+    def _is_known(self, name: str, task: TaskDef, problems: list[Problem]) -> bool:
+        if name in BUILT_IN or name in self._settings.pools:
+            return True
+        known = (*BUILT_IN, "auto", *self._settings.pools)
+        hint = f"{near(name, known)}; known: {', '.join(known)}"
+        message = f"task {task.id!r} names the pool {name!r}, which isn't there{hint}"
+        problems.append(Problem(task.id, "unknown pool", message))
+        return False
 
     # ---- pool="auto" (nerv/placement.py) ----------------------------------------------------------------------------
 
@@ -178,13 +193,60 @@ class Admission:
         suits_coroutines = chosen is not None and self._kind(chosen) == "async"
         if task.fn is not None and is_coroutine_function(task.fn):
             return chosen if suits_coroutines and chosen else "async"
+        if (
+            chosen is not None
+            and self._kind(chosen) not in ("thread", "inline")
+            and getattr(task.fn, "stays_here", False)
+        ):
+            return "thread"
         return "thread" if chosen is None or suits_coroutines else chosen
 
     def _kind(self, name: str) -> str:
         return self._settings.pools[name].kind if name in self._settings.pools else name
 
+    # ---- tasks that are added while it runs (nerv/planting.py), without the engine's lock ---------------------------
+
+    def place(self, task: TaskDef, problems: list[Problem]) -> Pool | None:
+        """The pool of a task; None: it can't have the one that it wants. What can't be goes into `problems`."""
+        name = task.pool or self._default(task)
+        if name == "auto":
+            name = "async" if task.fn is not None and is_coroutine_function(task.fn) else "thread"
+        if not self._is_known(name, task, problems):
+            return None
+        if name == "inline" and self.inline is None:
+            message = f"task {task.id!r} names the pool 'inline', but nothing was inline when the execution was started"
+            problems.append(Problem(task.id, "pool", message))
+            return None
+        pool = self._built(name)
+        objection = pool.objection(task)
+        if objection is not None:
+            problems.append(Problem(task.id, "pool", f"task {task.id!r} {objection}"))
+        return pool
+
+    def errand_pool(self, task: TaskDef, pool: Pool, problems: list[Problem]) -> Pool | None:
+        """Where a task's fallback runs, if that isn't its own pool; and whether its compensation can run there."""
+        if task.compensate is not None:
+            objection = pool.objection(msgspec.structs.replace(task, fn=task.compensate, args=(), kwargs={}))
+            if objection is not None:
+                problems.append(Problem(task.id, "pool", f"the compensation of task {task.id!r} {objection}"))
+        other = self.pool_of(task.fallback, pool) if callable(task.fallback) else pool
+        return None if other is pool else other
+
+    def pool_of(self, fn: Callable[..., Any], own: Pool) -> Pool:
+        """Where a function is called that a task leaves behind: in its own pool, if that runs such functions here."""
+        kind = "async" if is_coroutine_function(fn) else "thread"
+        return own if own.kind in (kind, "inline" if kind == "thread" else kind) else self._built(kind)
+
+    def threads(self) -> Pool:
+        """Where nerv's own functions are called."""
+        return self._built("thread")
+
+    def _built(self, name: str) -> Pool:
+        return self.inline if name == "inline" and self.inline is not None else self._pool(name)
+
     def equip(self, live: Live) -> None:
         """Give the live execution its pools and its scheduler."""
+        live.admission = self
         kind = LevelScheduler if self._settings.scheduling == "levels" else Scheduler
         if self.measured:
             live.placement = self._placement(live)

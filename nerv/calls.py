@@ -10,6 +10,8 @@ from msgspec import UNSET
 from nerv.context import DependencyResults, LogEntry, Port, TaskContext
 from nerv.errors import ResultUnavailableError, described
 from nerv.far import Far
+from nerv.outcomes import STEERING
+from nerv.places import Somewhere
 from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ class Call:
         claimed: whether it was handed out together with others and hasn't begun, as far as the engine knows.
         deadline: when it has run for too long, on the engine's monotonic clock; None: never, or it hasn't begun.
         retryable: whether its retry policy allows another attempt after `error`.
-        is_attempt: whether it is one; the others are errands (see nerv/errands.py).
+        is_attempt: whether it is one that may end with a result; the others are errands (see nerv/errands.py), and
+            attempts that steer.
         obeys: whether it is told to stop when the execution stops.
         queue: the queue that it was taken from, if that isn't the task's own; else -1.
         facts: what the event of its completion says besides; None: nothing.
@@ -38,6 +41,7 @@ class Call:
         unstorable: whether the function returned, but the journal can't keep what.
         unsent: whether it failed because it couldn't be sent to where it was to run: its function wasn't called.
         asked_for_services: whether its function has looked at `ctx.services`.
+        step: what it returned in place of a result, ready for the engine; None: a result.
         lent: how many waits inside it have lent its slot; the engine counts it as running while there is none.
     """
 
@@ -57,6 +61,7 @@ class Call:
     unstorable = False
     unsent = False
     asked_for_services = False
+    step: Any = None
 
     def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
         self.live = live
@@ -89,6 +94,8 @@ class Call:
         if self.error is not None:
             if not self.comes_back:
                 self.judge()
+        elif self.value.__class__ in STEERING:
+            self.live.engine.steering.prepare(self)
         else:
             self.keep()
 
@@ -141,16 +148,18 @@ class Call:
     def context(self, port: Port) -> TaskContext:
         """What the function is told of this attempt."""
         live = self.live
+        results, params = self.task.seen(live.values, live.params)
         return TaskContext(
             execution_id=live.id,
             workflow_id=live.workflow_id,
             workflow_name=live.workflow.name,
-            task_id=self.task.id,
+            task_id=str(self.task.id),
             attempt=self.attempt,
-            params=live.params,
-            results=DependencyResults(self.task.needs, live.values),
+            params=params,
+            results=DependencyResults(self.task.needs, results),
             deadline=self.deadline,
             port=port,
+            place=Somewhere(live, self.number),
         )
 
     def run(self) -> None:

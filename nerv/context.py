@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -41,6 +41,25 @@ class LogEntry(msgspec.Struct, frozen=True):
     timestamp: float
 
 
+class Whereabouts(NamedTuple):
+    """Where an attempt is: its lane, and the tasks that led there."""
+
+    lane_id: str = ""
+    chain: tuple[str, ...] = ()
+
+
+class Place(Protocol):
+    """`Whereabouts` that may be worked out when somebody asks."""
+
+    @property
+    def lane_id(self) -> str:
+        """The lane's id."""
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Ids of the tasks that led here."""
+
+
 class TaskContext(Mapping[str, Any]):
     """A read-only mapping of the execution's params plus `workflow_id` and `execution_id`.
 
@@ -50,11 +69,24 @@ class TaskContext(Mapping[str, Any]):
         params: what the execution was given.
         results: task id -> result of the declared dependencies that are COMPLETED.
         deadline: the moment at which this attempt has run for its `timeout`, on the monotonic clock; None: no limit.
+        place: its lane, and what led here, as `lane_id` and `chain` tell it.
     """
 
     __slots__ = (
-        "_port", "attempt", "deadline", "execution_id", "params", "results", "task_id", "workflow_id", "workflow_name",
+        "_port", "attempt", "deadline", "execution_id", "params", "place", "results", "task_id", "workflow_id",
+        "workflow_name",
     )  # fmt: skip
+
+    execution_id: str
+    workflow_id: str
+    workflow_name: str
+    task_id: str
+    attempt: int
+    params: Mapping[str, Any]
+    results: Mapping[str, Any]
+    deadline: float | None
+    place: Place
+    _port: Port
 
     def __init__(
         self,
@@ -68,16 +100,24 @@ class TaskContext(Mapping[str, Any]):
         results: Mapping[str, Any],
         port: Port,
         deadline: float | None = None,
+        place: Place | None = None,
     ) -> None:
-        self.execution_id = execution_id
-        self.workflow_id = workflow_id
-        self.workflow_name = workflow_name
-        self.task_id = task_id
-        self.attempt = attempt
-        self.params = params
-        self.results = results
-        self.deadline = deadline
-        self._port = port
+        _set(self, "execution_id", execution_id)
+        _set(self, "workflow_id", workflow_id)
+        _set(self, "workflow_name", workflow_name)
+        _set(self, "task_id", task_id)
+        _set(self, "attempt", attempt)
+        _set(self, "params", params)
+        _set(self, "results", results)
+        _set(self, "deadline", deadline)
+        _set(self, "place", _NOWHERE if place is None else place)
+        _set(self, "_port", port)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"the context of task {self.task_id!r} can't be changed: what it tells is so")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"the context of task {self.task_id!r} can't be changed: what it tells is so")
 
     def __getitem__(self, name: str) -> Any:
         if name in self.params:
@@ -100,6 +140,20 @@ class TaskContext(Mapping[str, Any]):
     def idempotency_key(self) -> str:
         """The same text for all attempts of this task in this execution, after a crash too, and for nothing else."""
         return f"{self.execution_id}/{self.task_id}"
+
+    @property
+    def lane_id(self) -> str:
+        """The id of the lane: one for a whole plain execution, a new one for each item behind a Buffer. It can't be
+        guessed; retries keep it.
+        """
+        return self.place.lane_id
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Ids of the tasks that led here, the first one first: those that added it, then what it depends on, each by
+        its first dependency.
+        """
+        return self.place.chain
 
     @property
     def cancelled(self) -> bool:
@@ -179,3 +233,5 @@ class _Recorder(logging.Handler):
 
 
 _OWN = ("workflow_id", "execution_id")
+_NOWHERE: Final = Whereabouts()
+_set: Final = object.__setattr__

@@ -42,12 +42,14 @@ class Recording:
     def add(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], after: Any) -> Output[Any]:
         """Add a call of `task`; the ids are `parse`, `parse-2`, `parse-3` ..."""
         base = str(task.options.get("id") or getattr(task, "__name__", ""))  # without a name, TaskDef says what to do
-        count = self._uses[base] = self._uses.get(base, 0) + 1
-        definition = task.define(
-            id=base if count == 1 else f"{base}-{count}", args=args, kwargs=kwargs, dependencies=after
-        )
+        definition = task.define(id=self.base_id(base), args=args, kwargs=kwargs, dependencies=after)
         self.tasks.append(definition)
         return Output(definition.id)
+
+    def base_id(self, base: str) -> str:
+        """The id of one more of that name."""
+        count = self._uses[base] = self._uses.get(base, 0) + 1
+        return base if count == 1 else f"{base}-{count}"
 
 
 class Task(Generic[P, R]):
@@ -77,6 +79,23 @@ class Task(Generic[P, R]):
             return self.fn(*args, **kwargs)
         after = kwargs.pop("after", ())
         return recording.add(self, args, dict(kwargs), after)  # type: ignore[return-value]  # in a body: an Output
+
+    def map(self, items: Any, *, max_parallel: int | None = None, after: Any = ()) -> Output[Any]:
+        """Inside a `@workflow` body: add a `Buffer` that runs this for each item, and return the Output of the list of
+        its results. Each item keeps the Task's own policies. `after=[...]` adds order.
+
+        Raises:
+            TypeError: not inside a body.
+        """
+        from nerv.nodes.buffer import Buffer
+
+        recording = _recording.get()
+        name = str(self.options.get("id") or getattr(self, "__name__", ""))
+        if recording is None:
+            raise TypeError(f"{name}.map() adds a Buffer to the workflow whose body calls it; here, call {name}(item)")
+        node = Buffer(recording.base_id(name), items, self.define(), max_parallel, dependencies=after, name=name)
+        recording.tasks.append(node)
+        return Output(node.id).attribute("results")
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else Task(self.fn.__get__(instance, owner), self.options)
@@ -117,6 +136,23 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     if fn is not None:
         return Task(fn, options)
     return lambda function: Task(function, options)
+
+
+def add(node: TaskDef) -> Output[Any]:
+    """Inside a `@workflow` body: add a node or TaskDef to the workflow, and return its Output.
+
+    Raises:
+        TypeError: not a TaskDef, or not inside a body.
+    """
+    if not isinstance(node, TaskDef):
+        raise TypeError(f"add takes a node or a TaskDef, not {node!r}; a Task is added by calling it")
+    recording = _recording.get()
+    if recording is None:
+        raise TypeError(
+            f"add() adds {node.id!r} to the workflow whose body calls it; here, write Workflow(name, [...])"
+        )
+    recording.tasks.append(node)
+    return Output(node.id)
 
 
 class WorkflowFactory(Generic[P]):

@@ -9,27 +9,21 @@ from heapq import heappush
 from typing import Any
 
 from nerv import eventlog as log
+from nerv.branching import Branching
 from nerv.events import EventType
-from nerv.states import (
-    ALL_FINISHED,
-    CANCELLED,
-    COMPENSATION,
-    FAILED,
-    FALLBACK,
-    LOOKUP,
-    RETRYING_MOVES,
-    WAITING,
-    WAITING_MOVES,
-    TaskStates,
-)
+from nerv.states import ALL_FINISHED, COMPENSATION, FALLBACK, LOOKUP, RETRYING_MOVES, WAITING, WAITING_MOVES
 
 
-class Detours(TaskStates):
+class Detours(Branching):
     """The ways of a task that don't lead straight from its start to its end. Arguments as of `Scheduler`."""
 
     def gives_up(self, number: int) -> bool:
-        """Whether a task that fails now gets neither another attempt nor its fallback: everything but cleanup stops."""
-        return self.stopping and self.rules[number] != ALL_FINISHED
+        """Whether a task that fails now gets neither another attempt nor its fallback: all but cleanup stops, or all
+        that its parent has added.
+        """
+        if self.rules[number] == ALL_FINISHED:
+            return False
+        return self.stopping or (self.families is not None and self.families.is_closed(number))
 
     def retrying(self, number: int, now: float, error: object, due: float) -> None:
         """A running task's function raised, and is called again at `due`."""
@@ -67,12 +61,6 @@ class Detours(TaskStates):
         return self.attempts[number] - self.lost[number] if self.lost else self.attempts[number]
 
     # ---- undoing (nerv/sagas.py) ------------------------------------------------------------------------------------
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether the execution can't end COMPLETED any more."""
-        counts = self.counts
-        return self.fault is not None or bool(counts[FAILED] or counts[CANCELLED])
 
     def undo(self, number: int) -> None:
         """A completed task is ready to be taken for its compensation."""

@@ -24,10 +24,13 @@ from nerv.endings import Endings
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.loans import Loans
+from nerv.outcomes import STEERING
 from nerv.pools.base import Effect, Pool
 from nerv.recording import Recorder
 from nerv.scheduler import ALL_FINISHED
-from nerv.states import TRANSFER
+from nerv.states import THEN, TRANSFER
+from nerv.steering import Steering
+from nerv.stopping import tell_to_stop
 from nerv.turns import Lane, Turns
 
 
@@ -52,11 +55,10 @@ class Dispatch:
         self._turns: dict[Pool, Turns] = {}
         self._effects = Effects(self._sort_out)
         self.lock = self._effects.lock
-        self._quiet = threading.Condition(
-            self.lock
-        )  # notified when an execution has ended; while draining, also a call
+        self._quiet = threading.Condition(self.lock)  # told when an execution has ended; while draining, also a call
         self._loans = Loans(self._effects)
-        self._endings = Endings(Random(), self.call_later)  # noqa: S311  jitter is no secret
+        self.endings = Endings(Random(), self.call_later)  # noqa: S311  jitter is no secret
+        self.steering = self.endings.steering = Steering(self)  # type: ignore[arg-type]  # always an Engine
         self._lines_alarm: Alarm | None = None
         self._lines_alarm_at = inf
 
@@ -65,7 +67,10 @@ class Dispatch:
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
         if finished is not None and (
-            finished.error is not None or finished.task.cache is not None or self.recorder is not None
+            finished.error is not None
+            or finished.value.__class__ in STEERING
+            or finished.task.cache is not None
+            or self.recorder is not None
         ):
             self._receive(finished)
         commits = False
@@ -96,7 +101,7 @@ class Dispatch:
 
     def _receive(self, call: Call) -> None:
         """What is done with an outcome before the lock is taken: it may take its time."""
-        if call.error is not None or call.task.cache is not None:
+        if call.error is not None or call.task.cache is not None or call.value.__class__ in STEERING:
             call.conclude()
         if self.recorder is not None and call.error is None:
             self.recorder.keep(call)
@@ -170,8 +175,8 @@ class Dispatch:
     def begun(self, call: Call) -> None:
         """The function of a call is being called now, in a pool that `tells_start`."""
         with self._effects:
-            if not call.abandoned and call.timeout is not None:
-                self._run_until(call, self._now() + call.timeout)
+            if not call.abandoned:
+                self._limit(call, self._now(), is_begun=True)
 
     def give_back(self, calls: list[Call]) -> None:
         """Calls of `advance_many` that were never begun are ready again."""
@@ -256,9 +261,7 @@ class Dispatch:
 
     def _settle(self, call: Call, now: float, asking: Pool | None = None) -> None:
         """The end of a call. `asking` is the pool that will ask for the next one right away."""
-        live = call.live
-        scheduler = live.scheduler
-        number = call.number
+        live, scheduler, number = call.live, call.live.scheduler, call.number
         del live.active[number]
         if call.claimed:
             self._begin(call, now)
@@ -270,7 +273,7 @@ class Dispatch:
         elif call.comes_back and live.placement is not None:
             live.placement.bring_back(call)
         else:
-            self._endings.settle(call, now)
+            self.endings.settle(call, now)
             if scheduler.stopping:
                 self._stop_running(live)
         self._moved(live, asking)
@@ -280,21 +283,20 @@ class Dispatch:
         scheduler = live.scheduler
         if scheduler.errands[number] == TRANSFER and live.placement is not None:
             return live.placement.transferred(number, now)
+        if scheduler.errands[number] == THEN:
+            return self.steering.errand(live, number, now)
         if number in live.setbacks and scheduler.gives_up(number):
-            self._endings.no_fallback(live, number, now)
+            self.endings.no_fallback(live, number, now)
             self._moved(live)
             return None
-        call = live.active[number] = self._endings.errand(live, number)
+        call = live.active[number] = self.endings.errand(live, number)
         return call
 
-    def _limit(self, call: Call, now: float) -> None:
+    def _limit(self, call: Call, now: float, *, is_begun: bool = False) -> None:
         """A call was taken: the time that it may take begins, if its pool doesn't say when."""
-        if call.timeout is not None and not self._pool_of(call).tells_start:
-            self._run_until(call, now + call.timeout)
-
-    def _run_until(self, call: Call, deadline: float) -> None:
-        call.deadline = deadline
-        self._arm(call.live, deadline)
+        if call.timeout is not None and (is_begun or not call.live.pool_of(call).tells_start):
+            call.deadline = now + call.timeout
+            self._arm(call.live, call.deadline)
 
     def _arm(self, live: Live, moment: float) -> None:
         """Have the timer ring for an execution, at this moment at the latest."""
@@ -327,7 +329,7 @@ class Dispatch:
                 live = waits.owner
                 if live.scheduler.has_ended(number):  # it was cancelled when another of them failed
                     continue
-                self._endings.failed(live, number, line.error(live.tasks[number].id), now, retryable=False)
+                self.endings.failed(live, number, line.error(live.tasks[number].id), now, retryable=False)
                 if live.scheduler.stopping:
                     self._stop_running(live)
                 self._moved(live)
@@ -354,6 +356,8 @@ class Dispatch:
 
     def _moved(self, live: Live, asking: Pool | None = None) -> None:
         """After the scheduler was told something: lanes with ready tasks get in line, listeners are told, ends end."""
+        if live.scheduler.news:
+            self.steering.act(live)
         for lane in live.lanes:
             if lane.ready and lane is not lane.turns.only:
                 lane.turns.add(lane)
@@ -361,9 +365,9 @@ class Dispatch:
                     self._call_up(lane.pool, lane.turns)
         if self.bus.active or live.on_change or self.recorder is not None:
             self._tell(live)
-        waits = live.scheduler.waits
-        if waits is not None and waits.next_due < live.alarm_at:
-            self._arm(live, waits.next_due)
+        for part in (live.scheduler.waits, live.scheduler.suspensions):
+            if part is not None and part.next_due < live.alarm_at:
+                self._arm(live, part.next_due)
         if not live.scheduler.unfinished and live.scheduler.status.is_final:
             self._end(live)
         if self.draining:
@@ -390,20 +394,7 @@ class Dispatch:
         release: Iterable[Effect] = (live.ended.set, *live.on_end)
         self._effects.noted.extend(release if self.recorder is None else self.recorder.ended(live, release))
 
-    @staticmethod
-    def _pool_of(call: Call) -> Pool:
-        live = call.live
-        return live.pools[live.scheduler.queue_of[call.number] if call.queue < 0 else call.queue]
-
-    def _stop_running(self, live: Live) -> list[Call]:
+    def _stop_running(self, live: Live) -> None:
         """Tell what runs, cleanup apart, that it should stop."""
-        told = [
-            call
-            for call in live.active.values()
-            if not call.cancelled and call.obeys and live.scheduler.rules[call.number] != ALL_FINISHED
-        ]
-        for call in told:
-            call.cancelled = True
-            pool = self._pool_of(call)
-            self._effects.noted.append(lambda pool=pool, call=call: pool.tell_cancelled([call]))  # type: ignore[misc]
-        return told
+        rules = live.scheduler.rules
+        tell_to_stop([call for call in live.active.values() if rules[call.number] != ALL_FINISHED], self._effects)

@@ -29,9 +29,16 @@ def dot(name: str, tasks: Sequence[TaskDef], dependencies: Sequence[Sequence[int
 
 def mermaid(tasks: Sequence[TaskDef], dependencies: Sequence[Sequence[int]]) -> str:
     """A left-to-right flowchart; nodes are numbered, since Mermaid's ids are narrower than ours."""
-    lines = ["flowchart LR", *(f'  t{i}["{_entities(task.name)}"]' for i, task in enumerate(tasks))]
-    lines += [f"  t{need} --> t{i}" for i, needs in enumerate(dependencies) for need in needs]
+    lines = ["flowchart LR", *(f"  t{i}{_shape(task)}" for i, task in enumerate(tasks))]
+    lines += [f"  t{need} {tasks[need].wire} t{i}" for i, needs in enumerate(dependencies) for need in needs]
     return "\n".join(lines)
+
+
+def _shape(task: TaskDef) -> str:
+    """A task as Mermaid draws its kind; a node says what it is."""
+    opening, closing = task.shape
+    kind = f"{type(task).__name__} " if task.settings else ""
+    return f'{opening}"{kind}{_entities(task.name)}"{closing}'
 
 
 def svg(tasks: Sequence[TaskDef], graph: Graph) -> str:

@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
 from nerv.caching.desk import Compute, Flight, Hit
 from nerv.caching.stores import MISS
 from nerv.calls import Call
-from nerv.errands import CompensationCall, FallbackCall, LookupCall
+from nerv.errands import CompensationCall, FallbackCall, LookupCall, ThenCall
 from nerv.errors import FatalError, TaskCancelledError, TaskTimeoutError
 from nerv.live import Live
 from nerv.lookups import Lookups
 from nerv.scheduler import PENDING
 from nerv.states import LOOKUP
 from nerv.waits import Reason
+
+if TYPE_CHECKING:
+    from nerv.steering import Steering
 
 
 class Endings:
@@ -31,15 +34,21 @@ class Endings:
     Args:
         random: draws the jitter of retries.
         later: has something done once the lock has been released.
+
+    Attributes:
+        steering: who takes over calls that have returned an outcome.
     """
 
     def __init__(self, random: Random, later: Callable[[Callable[[], Any]], None]) -> None:
         self.random = random
+        self.steering: Steering
         self._later = later
 
     def settle(self, call: Call, now: float) -> None:
         """A call has ended, and not as an attempt that returned."""
         live, number, error = call.live, call.number, call.error
+        if isinstance(call, ThenCall):
+            live.scheduler.errands.pop(number, None)
         if isinstance(call, CompensationCall):
             self._compensated(call, now)
         elif isinstance(call, FallbackCall):
@@ -52,6 +61,8 @@ class Endings:
             self._fail(live, number, error, now)
         elif error is not None:
             self.failed(live, number, error, now, retryable=call.retryable)
+        else:
+            self.steering.settle(call, now)
 
     def failed(self, live: Live, number: int, error: BaseException, now: float, *, retryable: bool) -> None:
         """A task's attempt failed, or was refused."""
@@ -87,7 +98,9 @@ class Endings:
 
     def _fail(self, live: Live, number: int, error: BaseException, now: float) -> None:
         scheduler = live.scheduler
-        live.errors[live.tasks[number].id] = error
+        families = scheduler.families
+        is_taken_on = families is not None and families.takes_on(number) and not isinstance(error, FatalError)
+        (live.taken_on if is_taken_on else live.errors)[live.tasks[number].id] = error
         scheduler.failed(number, now, error)
         if isinstance(error, FatalError) and not scheduler.stopping:
             scheduler.stop(now)

@@ -34,6 +34,7 @@ from nerv.lines import Lines
 from nerv.live import Live
 from nerv.pools.base import Pool
 from nerv.statuses import WorkflowStatus
+from nerv.stopping import tell_to_stop
 from nerv.turns import Lane, Turns
 
 ABANDONED_LIMIT: Final = 256
@@ -143,7 +144,7 @@ class Engine(Dispatch):
     def landed(self, live: Live, number: int, flight: Flight) -> None:
         """What a task waited for was computed, or wasn't, by another."""
         with self._effects:
-            if live.id in self.lives and self._endings.landed(live, number, flight, self._now()):
+            if live.id in self.lives and self.endings.landed(live, number, flight, self._now()):
                 self._moved(live)
 
     def _give_up(self, call: Call) -> None:
@@ -154,17 +155,60 @@ class Engine(Dispatch):
             call.live.scheduler.unclaim(call.number, self._now())
         else:
             call.error = TaskCancelledError(f"task {call.task.id!r} was given up: it didn't stop when it was told to")
-            self._endings.settle(call, self._now())
+            self.endings.settle(call, self._now())
 
     def _leave_behind(self, call: Call) -> None:
         """Whatever a call still brings is ignored, and its place is free."""
         call.abandoned = True
         del call.live.active[call.number]
-        pool = self._pool_of(call)
+        pool = call.live.pool_of(call)
         if pool.counts_running:
             pool.running -= not call.lent
             self._freed(pool)
         self._effects.noted.append(lambda: pool.abandon([call]))
+
+    # ---- tasks that steer (nerv/steering.py) ------------------------------------------------------------------------
+
+    def signal(self, live: Live, name: str, value: Any) -> bool:
+        """A signal for whoever waits for it, now or later. False: one of that name had come before.
+
+        Raises:
+            NervError: the execution has ended: nobody can be waiting for it.
+        """
+        with self._effects:
+            status = live.scheduler.status
+            if status.is_final or live.id not in self.lives:
+                text = f"execution {live.id!r} is {status.name}: nobody can be waiting for the signal {name!r} any more"
+                raise NervError(text)
+            first = live.scheduler.has_suspensions(live.log.epoch).signalled(name, value, self._now())
+            self._moved(live)
+        return first
+
+    def now(self) -> float:
+        """The moment, on the engine's clock."""
+        return self._now()
+
+    def turns_of(self, pool: Pool) -> Turns:
+        """Who has work for a pool."""
+        return self._turns[pool]
+
+    def stop_calls(self, live: Live, numbers: Sequence[int]) -> None:
+        """Tell these running tasks to stop, and give them up after `grace` (lock held)."""
+        running = [live.active[number] for number in numbers if number in live.active]
+        calls = tell_to_stop(running, self._effects)
+        if calls:
+            self.timer.at(self._now() + self.grace, lambda: self._abandon(live, calls))
+
+    def _abandon(self, live: Live, calls: Sequence[Call]) -> None:
+        with self._effects:
+            for call in calls:
+                if live.active.get(call.number) is call:
+                    self._give_up(call)
+            self._moved(live)
+
+    def leave_behind(self, call: Call) -> None:
+        """Whatever a call still brings is ignored, and its place is free (lock held)."""
+        self._leave_behind(call)
 
     # ---- what the recorder asks -------------------------------------------------------------------------------------
 
@@ -217,19 +261,20 @@ class Engine(Dispatch):
                 live.deadline = inf
                 text = f"workflow {live.workflow.name!r} ran for longer than its timeout of {live.workflow.timeout:g} s"
                 self._fail(live, TaskTimeoutError(text), now)
-            if live.scheduler.waits is not None:
-                live.scheduler.waits.wake(now)
+            for part in (live.scheduler.waits, live.scheduler.suspensions):
+                if part is not None:
+                    part.wake(now)
             deadlines = [call.deadline for call in live.active.values() if call.deadline is not None]
             self._arm(live, min([live.deadline, *deadlines]))
             self._moved(live)
 
     def _overdue(self, call: Call, now: float) -> None:
         """A call has run for longer than its timeout."""
-        pool = self._pool_of(call)
-        call.error = self._endings.overdue(call)
+        pool = call.live.pool_of(call)
+        call.error = self.endings.overdue(call)
         self._leave_behind(call)
         call.judge()  # about timeouts no code of the user's is asked
-        self._endings.settle(call, now)
+        self.endings.settle(call, now)
         if call.live.scheduler.stopping:
             self._stop_running(call.live)
         if pool.left_behind >= ABANDONED_LIMIT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import UNSET
 
@@ -18,6 +18,15 @@ from nerv.tasks import TaskDef
 if TYPE_CHECKING:
     from nerv.context import Port
     from nerv.live import Live
+
+
+class Question(NamedTuple):
+    """A function that is called for a task, from a queue, with an argument, or with what `argument()` makes then."""
+
+    fn: Callable[[Any], Any]
+    argument: Any
+    queue: int
+    is_made: bool = False
 
 
 class FallbackCall(Call):
@@ -70,6 +79,27 @@ class CompensationCall(Call):
         return self.task.compensate, args, {}  # type: ignore[return-value]  # there is one, or it isn't called
 
 
+class ThenCall(Call):
+    """What a task that steers wants called when what it waited for is there, with what came of that."""
+
+    is_attempt = False
+    timeout = None
+    wants_context = False
+
+    def __init__(self, live: Live, number: int, task: TaskDef, attempt: int, question: Question) -> None:
+        super().__init__(live, number, task, attempt)
+        self.question = question
+        self.queue = question.queue
+
+    def judge(self) -> None:
+        """It isn't called again."""
+
+    def prepare(self, port: Port | None = None) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:  # noqa: ARG002
+        """The function, and its argument."""
+        question = self.question
+        return question.fn, (question.argument() if question.is_made else question.argument,), {}
+
+
 class LookupCall(Call):
     """Looks for the result of a task that has a `Cache`. Its value is the desk's answer."""
 
@@ -106,8 +136,9 @@ class LookupCall(Call):
         args, kwargs = self.bound()
         seen = None
         if live.wants_context[self.number]:
-            seen = {f"the param {name!r}": value for name, value in live.params.items()}
-            seen |= {f"the result of {need!r}": live.values[need] for need in task.needs if need in live.values}
+            results, params = task.seen(live.values, live.params)
+            seen = {f"the param {name!r}": value for name, value in params.items()}
+            seen |= {f"the result of {need!r}": results[need] for need in task.needs if need in results}
         key = key_of(task.id, task.cache, task.fn, args, kwargs, seen=seen)
         return live.engine.desk.ask(key, Entry(name_of(task.fn), task.cache.ttl))
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nerv.execution import Execution
 
 __all__ = [
+    "AddedTaskError",
     "CacheKeyError",
     "CircuitOpenError",
     "ConfigError",
@@ -128,6 +129,10 @@ class CircuitOpenError(NervError):
 
 class LoopLimitError(NervError):
     """Raised for a Loop that isn't done after `max_iterations`."""
+
+
+class AddedTaskError(NervError):
+    """Raised for a task that failed because one that it had added failed; that one's error is the cause."""
 
 
 class CacheKeyError(NervError, TypeError):

@@ -38,6 +38,8 @@ TASK_WAITING: Final = CODE_OF[EventType.TASK_WAITING]
 TASK_PROGRESS: Final = CODE_OF[EventType.TASK_PROGRESS]
 TASK_COMPENSATED: Final = CODE_OF[EventType.TASK_COMPENSATED]
 TASK_REPRIORITIZED: Final = CODE_OF[EventType.TASK_REPRIORITIZED]
+TASKS_ADDED: Final = CODE_OF[EventType.TASKS_ADDED]
+SIGNAL_RECEIVED: Final = CODE_OF[EventType.SIGNAL_RECEIVED]
 
 
 class EventLog:
@@ -70,9 +72,10 @@ class EventLog:
     def event(self, seq: int, *, with_result: bool = True) -> Event:
         """The event numbered `seq` (from 1). `with_result=False` leaves a completed task's result out of its data."""
         code, task, at, attempt, data = self.records[seq - 1]
-        task_id = self.ids[task] if task >= 0 else None
-        if code == TASK_COMPLETED and with_result and task_id is not None:
-            value = self.values.raw(task_id) if isinstance(self.values, FarValues) else self.values[task_id]
+        key = self.ids[task] if task >= 0 else None
+        task_id = None if key is None else str(key)  # that of a task that was added may be a LongId
+        if code == TASK_COMPLETED and with_result and key is not None:
+            value = self.values.raw(key) if isinstance(self.values, FarValues) else self.values[key]
             data = FarFacts(data or {}, value) if isinstance(value, Far) else Facts(data or (), result=value)
         elif data is None:
             data = _NOTHING

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from nerv.clock import patiently
 from nerv.context import LogEntry
 from nerv.errors import ResultUnavailableError, UnknownIdError, near
 from nerv.eventlog import TASK_STARTED, EventLog
-from nerv.events import TERMINAL, Event
+from nerv.following import Events
 from nerv.live import Live
+from nerv.names import as_text
 from nerv.pools.thread import lending
 from nerv.references import MISSING, Names, fill, scan
 from nerv.scheduler import COMPLETED, STATUSES
@@ -79,21 +80,22 @@ class Execution:
         """Task id -> result, of the tasks completed by now. Results are the very objects that the tasks returned."""
         live = self._live
         if live.ended.is_set():
-            return MappingProxyType(live.values)
+            return MappingProxyType(as_text(live.values))
         with live.engine.lock:
-            return MappingProxyType(live.values.copy())
+            values = live.values.copy()
+        return MappingProxyType(as_text(values))
 
     @property
     def failures(self) -> Mapping[str, BaseException]:
         """Task id -> exception, of failed tasks, in time order."""
         with self._live.engine.lock:
-            return MappingProxyType(dict(self._live.errors))
+            return MappingProxyType(as_text(dict(self._live.errors)))
 
     @property
     def undo_errors(self) -> Mapping[str, BaseException]:
         """Task id -> exception, of compensations that failed."""
         with self._live.engine.lock:
-            return MappingProxyType(dict(self._live.undo_errors))
+            return MappingProxyType(as_text(dict(self._live.undo_errors)))
 
     @property
     def error(self) -> BaseException | None:
@@ -142,12 +144,12 @@ class Execution:
             status = STATUSES[live.scheduler.state[number]]
             blamed = live.scheduler.blame.get(number)
         if status is TaskStatus.COMPLETED:
-            return self._kept(task_id)
+            return self._kept(live.log.ids[number])
         if status is TaskStatus.FAILED:
-            error = live.errors[task_id]
+            error = live.error_of(number)
             raise error.with_traceback(self._traces.setdefault(task_id, error.__traceback__))
         raise ResultUnavailableError(
-            reports.why_no_result(task_id, status, None if blamed is None else live.log.ids[blamed])
+            reports.why_no_result(task_id, status, None if blamed is None else str(live.log.ids[blamed]))
         )
 
     def _kept(self, task_id: str) -> Any:
@@ -168,10 +170,11 @@ class Execution:
         facts = reports.last_facts(live.log, number) if has_facts else {}
         if live.tasks[number].cache is not None and status_map["status"] is TaskStatus.COMPLETED:
             facts = {"cached": False, **facts}
-        return reports.task_result(task_id, status_map, live.values, live.errors, facts)
+        key = live.log.ids[number]
+        return reports.task_result(key, status_map, live.values, ChainMap(live.errors, live.taken_on), facts)
 
     def _number(self, task_id: str) -> int:
-        number = self.workflow.number_of(task_id)
+        number = self._live.number_of(task_id)
         if number is None:
             known = near(task_id, self.workflow.tasks)
             raise UnknownIdError(f"execution {self.id!r} of {self.workflow_name!r} has no task {task_id!r}{known}")
@@ -255,6 +258,21 @@ class Execution:
             raise TypeError(f"a priority is a TaskPriority or an int, not {priority!r}")
         return self._live.engine.reprioritize(self._live, self._number(task_id), priority)
 
+    def signal(self, name: str, value: Any = None) -> bool:
+        """Send a signal: it opens the gate of that id, or whatever else waits for that name. It is kept until somebody
+        does. All signals of an execution have one namespace, and of several of one name the first counts.
+
+        Returns:
+            False if one of that name had come before.
+
+        Raises:
+            TypeError: the name is no str.
+            NervError: the execution has ended, so nobody can be waiting for it.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"a signal's name is a str, such as the id of a Gate, not {name!r}")
+        return self._live.engine.signal(self._live, name, value)
+
     def waiting(self) -> list[reports.Waiting]:
         """What it waits for now, other than running tasks: each WAITING task with its reason, and until when."""
         with self._live.engine.lock:
@@ -300,7 +318,7 @@ class Execution:
     def sequence(self) -> list[str]:
         """Task ids in the order in which they started (each attempt once)."""
         log = self._live.log
-        return [log.ids[record[1]] for record in log.records[:] if record[0] == TASK_STARTED]
+        return [str(log.ids[record[1]]) for record in log.records[:] if record[0] == TASK_STARTED]
 
     def summary(self) -> str:
         """A text table: status, figures, the failures, and the slowest tasks."""
@@ -324,64 +342,3 @@ class Execution:
     def completed_count(self) -> int:
         """How many tasks are COMPLETED."""
         return self._live.scheduler.counts[COMPLETED]
-
-
-class Events:
-    """The events of an execution, from the first; see `Execution.events`."""
-
-    def __init__(self, live: Live, *, follow: bool) -> None:
-        self._live = live
-        self._follow = follow
-
-    def __iter__(self) -> Iterator[Event]:
-        log = self._live.log
-        if not self._follow:
-            yield from log.events()
-            return
-        grown = threading.Semaphore(0)
-        self._live.on_change.append(grown.release)
-        try:
-            seq = 0
-            while True:
-                while seq < len(log):
-                    seq += 1
-                    event = log.event(seq)
-                    yield event
-                    if event.type in TERMINAL:
-                        return
-                with lending():
-                    grown.acquire()
-        finally:
-            self._live.on_change.remove(grown.release)
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        import asyncio
-
-        from nerv.pools.coroutine import lending_place
-
-        log = self._live.log
-        loop, grown = asyncio.get_running_loop(), asyncio.Event()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # the loop was closed: nobody listens any more
-                loop.call_soon_threadsafe(grown.set)
-
-        if self._follow:
-            self._live.on_change.append(wake)
-        try:
-            seq = 0
-            while True:
-                grown.clear()
-                while seq < len(log):
-                    seq += 1
-                    event = log.event(seq)
-                    yield event
-                    if event.type in TERMINAL:
-                        return
-                if not self._follow:
-                    return
-                async with lending_place():
-                    await grown.wait()
-        finally:
-            if self._follow:
-                self._live.on_change.remove(wake)

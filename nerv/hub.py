@@ -25,6 +25,7 @@ from nerv.execution import Execution
 from nerv.functions import is_coroutine_function
 from nerv.journal.base import Journal
 from nerv.keeping import Keeper
+from nerv.likeness import same_values
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.pools.base import Pool
@@ -33,7 +34,7 @@ from nerv.projector import StateProjector
 from nerv.settings import Settings, settings_from
 from nerv.statuses import WorkflowStatus
 from nerv.verdicts import Verdicts
-from nerv.workflows import Workflow, same_values
+from nerv.workflows import Workflow
 
 
 class Hub:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nerv.events import EventType
+from nerv.families import Seed
 from nerv.scheduler import ALL_FINISHED, PENDING, Scheduler
 
 
@@ -26,6 +27,13 @@ class LevelScheduler(Scheduler):
         for depth, members in enumerate(levels):
             for number in members:
                 self.level_of[number] = depth
+
+    def extend(self, parent: int, seed: Seed) -> None:
+        """Tasks that are added are on their parent's level."""
+        super().extend(parent, seed)
+        level = self.level_of[parent]
+        self.level_of.extend([level] * len(seed.ids))
+        self.left[level] += len(seed.ids)
 
     def release(self, number: int) -> None:
         """A task is ready, if its level's turn has come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from nerv.clock import Alarm
 from nerv.context import LogEntry
 from nerv.eventlog import EventLog
 from nerv.far import FarValues
+from nerv.names import split
+from nerv.outcomes import Gather, Wait
 from nerv.pools.base import Pool
 from nerv.scheduler import Scheduler
 from nerv.tasks import TaskDef
@@ -21,7 +24,9 @@ from nerv.turns import Lane
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
+    from nerv.admission import Admission
     from nerv.engine import Engine
+    from nerv.errands import Question
     from nerv.placement import Placement
     from nerv.recording import Kept
 
@@ -42,6 +47,13 @@ class Live:
         on_change: called after new events, without the lock; only while somebody follows.
         wants_context: for each task whether its function wants the context.
         setbacks: task number -> the error of its last attempt, while its fallback is on the way.
+        taken_on: task id -> exception, of failed tasks whose failure is a node's business.
+        admission: settles pools and policies, of tasks that are added too.
+        secret: what lane ids are made of.
+        held: task number -> what it waits for, and the pool in which its `then` is called.
+        questions: task number -> what is to be called for it.
+        sources: task number -> the task whose additions it waits for.
+        late: tasks whose time is over, and that still have to wait for others.
         undo_errors: task id -> exception, of compensations that failed.
         fallback_queues: by task number, of tasks whose fallbacks don't run in their own pool.
         placement: which of its tasks are placed by measurement (`pool="auto"`); None: none are.
@@ -53,10 +65,11 @@ class Live:
     """
 
     __slots__ = (
-        "__weakref__", "active", "alarm", "alarm_at", "contextvars", "deadline", "ended", "engine", "errors",
-        "fallback_queues", "farewell", "id", "inline", "kept", "lanes", "log", "logs", "on_change", "on_end",
-        "params", "placement", "pools", "scheduler", "services", "setbacks", "tasks", "undo_errors", "values",
-        "wants_context", "workflow", "workflow_id",
+        "__weakref__", "active", "admission", "alarm", "alarm_at", "contextvars", "deadline", "ended", "engine",
+        "errors", "fallback_queues", "farewell", "held", "id", "inline", "kept", "lanes", "late", "log", "logs",
+        "on_change", "on_end", "params", "placement", "pools", "questions", "scheduler", "secret", "services",
+        "setbacks", "sources", "taken_on", "tasks", "undo_errors", "values", "wants_context", "workflow",
+        "workflow_id",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +106,13 @@ class Live:
         self.lanes: list[Lane] = []
         self.inline: Any = None
         self.setbacks: dict[int, BaseException] = {}
+        self.taken_on: dict[str, BaseException] = {}
+        self.admission: Admission
+        self.secret = os.urandom(16)
+        self.held: dict[int, tuple[Wait | Gather, Pool | None]] = {}
+        self.questions: dict[int, Question] = {}
+        self.sources: dict[int, int] = {}
+        self.late: set[int] = set()
         self.undo_errors: dict[str, BaseException] = {}
         self.fallback_queues: dict[int, int] = {}
         self.deadline = inf
@@ -107,6 +127,38 @@ class Live:
         if self.alarm is not None:
             self.alarm.cancel()
         self.alarm, self.alarm_at = None, inf
+
+    def pool_of(self, call: Call) -> Pool:
+        """The pool that a call was taken for."""
+        return self.pools[self.scheduler.queue_of[call.number] if call.queue < 0 else call.queue]
+
+    def number_of(self, task_id: str) -> int | None:
+        """A task's number, also of one that was added; None: there is no such task."""
+        number = self.workflow.number_of(task_id)
+        families = self.scheduler.families
+        if number is not None or families is None:
+            return number
+        parts = split(task_id)
+        number = None if parts is None else self.workflow.number_of(parts[0])
+        for tail in parts[1] if parts is not None else ():
+            brood = None if number is None else families.broods.get(number)
+            number = None if brood is None else brood.find(tail)
+        return number
+
+    def error_of(self, number: int) -> BaseException:
+        """The error that a failed task ended with."""
+        key = self.tasks[number].id
+        return self.errors[key] if key in self.errors else self.taken_on[key]
+
+    def dependents_of(self, number: int) -> dict[str, int]:
+        """The tasks that need a task, by the names that they and it have for each other."""
+        scheduler = self.scheduler
+        family = None if scheduler.families is None else scheduler.families.of(number)
+        found = [one for one in scheduler.own_dependents()[number] if family is None or one != family.parent]
+        if family is None:
+            return {str(self.log.ids[one]): one for one in found}
+        names = family.seed.names
+        return {f"[{one - family.first}]" if names is None else names[one - family.first]: one for one in found}
 
     def fallback_queue(self, number: int) -> int:
         """The queue from which a task's fallback is taken: a worker process may not know the function."""

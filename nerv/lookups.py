@@ -39,7 +39,7 @@ class Lookups:
         self.flights: dict[int, Flight] = {}
         self.awaited: dict[int, Flight] = {}
         self.adrift: list[Flight] = []
-        self._queues = queues
+        self._queues = dict(queues)
         self._own = {number: queue_of[number] for number in queues}
         self._queue_of = queue_of
         for number in queues:
@@ -51,6 +51,11 @@ class Lookups:
             return False
         self._own[number] = queue
         return self._queue_of[number] == self._queues[number] and number not in self.flights
+
+    def join(self, number: int, queue: int, own: int) -> None:
+        """A task that is added while the execution runs: where it looks, and where it runs."""
+        self._queues[number] = queue
+        self._own[number] = own
 
     def comes_first(self, number: int) -> bool:
         """Whether a task that is ready has to look before anything else."""

@@ -110,6 +110,56 @@ class Output(Reference, Generic[T]):
     def __hash__(self) -> int:
         return id(self)
 
+    @staticmethod
+    def first(*task_ids: str) -> First:
+        """The result of the first of these tasks, in this order, that is COMPLETED: the join after a router."""
+        return First(task_ids)
+
+
+class First(Reference):
+    """The result of the first of some tasks that is COMPLETED, and a dependency on all; see `Output.first`."""
+
+    __slots__ = ("ids", "whole")
+
+    ids: tuple[str, ...]
+    whole: Output[Any]  # what is reached into, of whichever it is
+
+    def __init__(self, task_ids: tuple[str, ...], whole: Output[Any] | None = None) -> None:
+        if not task_ids:
+            raise TypeError("Output.first takes the ids of tasks: Output.first('big', 'small')")
+        for task_id in task_ids:
+            if not isinstance(task_id, str):
+                raise TypeError(f"Output.first takes ids of tasks, not {task_id!r}{_meant(task_id)}")
+        _set(self, "ids", tuple(task_ids))
+        _set(self, "whole", Output("") if whole is None else whole)
+
+    def __getitem__(self, key: Any) -> First:
+        return First(self.ids, self.whole[key])
+
+    def attribute(self, name: str) -> First:
+        """The attribute `name` of the result."""
+        return First(self.ids, self.whole.attribute(name))
+
+    def __repr__(self) -> str:
+        return f"Output.first({', '.join(map(repr, self.ids))}){repr(self.whole)[len(repr(Output(''))) :]}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return First, (self.ids, self.whole)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def chosen(self, values: Mapping[str, Any]) -> Output[Any]:
+        """What it stands for.
+
+        Raises:
+            ResultUnavailableError: none of them is COMPLETED.
+        """
+        for task_id in self.ids:
+            if task_id in values:
+                return _output(task_id, MISSING, self.whole.path)
+        raise ResultUnavailableError(f"{self!r} has no result: none of these tasks is COMPLETED")
+
 
 class Param(Reference):
     """One of the params that an execution is given. Without a default it must be given, which is checked first."""
@@ -205,6 +255,9 @@ def scan(value: Any, found: Names, depth: int = 0) -> Node:
         found.outputs[value.task_id] = None
         return value
     if kind in _PLAIN:
+        return value
+    if kind is First:
+        found.outputs.update(dict.fromkeys(value.ids))
         return value
     if kind is Param:
         found.params[value.name] = found.params.get(value.name, False) or value.default is MISSING
@@ -308,6 +361,8 @@ def fill(node: Node, values: Mapping[str, Any], params: Mapping[str, Any]) -> An
             return [_output_value(Output(task_id), values) for task_id in node.ids]
     if kind is Template:
         return node.build([fill(part, values, params) for part in node.parts])
+    if kind is First:
+        return _output_value(node.chosen(values), values)
     if kind is Param:
         return params.get(node.name, node.default)
     return node

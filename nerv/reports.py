@@ -46,15 +46,19 @@ class Waiting(NamedTuple):
 
 def waiting(live: Live) -> list[Waiting]:
     """The tasks that wait for something other than each other, in definition order. The engine's lock is held."""
-    waits, epoch = live.scheduler.waits, live.log.epoch
-    if waits is None:
-        return []
+    scheduler, epoch = live.scheduler, live.log.epoch
+    found: dict[int, tuple[str, float, float | None, str]] = {}
+    if scheduler.waits is not None:
+        found = {number: (*reason, "") for number, reason in scheduler.waits.reasons.items()}
+    if scheduler.suspensions is not None:
+        found |= {
+            number: (one.what, one.since, one.due if one.deadline is None else one.deadline, one.prompt)
+            for number, one in scheduler.suspensions.waiting.items()
+        }
     return [
-        Waiting(
-            live.log.ids[number], reason.what, epoch + reason.since, None if reason.due is None else epoch + reason.due
-        )
-        for number, reason in sorted(waits.reasons.items())
-        if live.scheduler.state[number] == WAITING
+        Waiting(str(live.log.ids[number]), what, epoch + since, None if due is None else epoch + due, prompt)
+        for number, (what, since, due, prompt) in sorted(found.items())
+        if scheduler.state[number] == WAITING
     ]
 
 
@@ -86,7 +90,7 @@ def task_result(
     started, ended = state["started_at"], state["completed_at"]
     result = values.raw(task_id) if isinstance(values, FarValues) and task_id in values else values.get(task_id)
     return (FarTaskResult if isinstance(result, Far) else TaskResult)(
-        task_id=task_id,
+        task_id=str(task_id),
         status=state["status"],
         result=result,
         error=errors.get(task_id, facts.get("error")),

@@ -18,6 +18,9 @@ Its state, by task number:
 - `errands`: what a task is taken for, where that isn't an attempt: its FALLBACK, its COMPENSATION, or a LOOKUP.
 - `waits` and `saga`: what some tasks wait for besides, and what is to be undone (nerv/waits.py, nerv/sagas.py); None
   where no task has such policies.
+- `families` and `suspensions`: tasks that others have added, and tasks that returned `Wait` (nerv/families.py,
+  nerv/suspensions.py); None until there are some. What they have for the engine is in `news`.
+- `dead`: tasks on branches that weren't taken (nerv/branching.py).
 - `undecided`: for each any_completed task, how many of its dependencies might still complete.
 
 How a failure spreads: what needs it is SKIPPED with it as the cause; an all_finished task takes it as one more that has
@@ -174,7 +177,7 @@ class Scheduler(Detours):
 
     def _finish(self, now: float) -> None:
         counts = self.counts
-        if counts[COMPLETED] == len(self.state) and self.fault is None:
+        if counts[COMPLETED] + self.excused == len(self.state) and self.fault is None:
             self.status, code = WorkflowStatus.COMPLETED, log.WORKFLOW_COMPLETED
         elif self.cancelling and self.fault is None:
             self.status, code = WorkflowStatus.CANCELLED, log.WORKFLOW_CANCELLED
@@ -223,7 +226,7 @@ class Scheduler(Detours):
     @property
     def can_be_claimed(self) -> bool:
         """Whether tasks may be handed out before they start. Limits count starts, so tasks that have some may not."""
-        return self.waits is None and not self.errands
+        return (self.waits is None or not self.waits.terms) and not self.errands
 
     def claim(self, queue: int) -> int:
         """Take a queue's best ready task without starting it; -1: there is none. `started` or `unclaim` follows."""
@@ -245,7 +248,7 @@ class Scheduler(Detours):
     def unclaim(self, number: int, now: float) -> None:
         """A claimed task comes back, not started."""
         self.claimed.remove(number)
-        if self.stopping and self.rules[number] != ALL_FINISHED:
+        if self.gives_up(number):
             self._cancel_all([number], now)
             self.finish_if_done(now)
         else:
@@ -264,8 +267,11 @@ class Scheduler(Detours):
         missing = self.missing
         for dependent in self._dependents[number]:
             left = missing[dependent] = missing[dependent] - 1
-            if not left and not self.state[dependent]:
-                if self._is_free:
+            if not left:
+                if self.state[dependent]:
+                    if self.families is not None:
+                        self.families.less(dependent)
+                elif self._is_free:
                     heappush(self.entry[self.queue_of[dependent]], self.ranks[dependent])
                 else:
                     self.release(dependent)
@@ -279,8 +285,14 @@ class Scheduler(Detours):
             self.waits.left(number, now, ok=False)
         self._end(number, now, FAILED_MOVES, EventType.TASK_FAILED, {"error": error})
         self._spread([number], now)
+        families = self.families
+        if families is not None:
+            families.failed(number, now)
         if self.fail_fast and not self.stopping:
-            self.stop(now)
+            if families is None or not families.takes_on(number):
+                self.stop(now)
+            else:
+                families.contain(number, now)
         self.finish_if_done(now)
 
     def cancelled(self, number: int, now: float, error: object) -> None:
@@ -335,9 +347,7 @@ class Scheduler(Detours):
         for ready in self.ready:
             ready[:] = [r for r in ready if rules[r & NUMBER_MASK] == ALL_FINISHED or r & NUMBER_MASK in errands]
             heapify(ready)
-        if self.waits is not None:
-            self.waits.drop(set(doomed))
-        self._cancel_all(doomed, now)
+        self.cancel_all(doomed, now)
         self.finish_if_done(now)
 
     def finish_if_done(self, now: float) -> None:

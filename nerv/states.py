@@ -1,6 +1,6 @@
-"""`TaskStates`: where every task of an execution is, and how the end of one spreads to those that depend on it.
+"""`TaskStates`: where every task of an execution is.
 
-The lower half of the scheduler (nerv/scheduler.py tells the whole): the table of states, and its moves.
+The lowest part of the scheduler (nerv/scheduler.py tells the whole): the table of states, and its moves.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from heapq import heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from nerv import eventlog as log
 from nerv.errors import NervError
@@ -18,8 +18,10 @@ from nerv.graph import Graph
 from nerv.statuses import MOVES, TaskStatus, WorkflowStatus
 
 if TYPE_CHECKING:
+    from nerv.families import Families
     from nerv.sagas import Saga
     from nerv.staging import Staging
+    from nerv.suspensions import Suspensions
     from nerv.waits import Waits
 
 STATUSES: Final = tuple(TaskStatus)
@@ -40,6 +42,16 @@ FALLBACK: Final = 1
 COMPENSATION: Final = 2
 LOOKUP: Final = 3
 TRANSFER: Final = 4
+THEN: Final = 5
+
+# What the engine has to see to (`news`): a parent's children have all ended; what somebody waited for in others' has;
+# a running task shall stop; a signal or a moment has come; a task is late.
+GROWN: Final = 1
+GATHERED: Final = 2
+TOLD: Final = 3
+SIGNALLED: Final = 4
+DUE: Final = 5
+LATE: Final = 6
 
 
 def _table(event: EventType) -> dict[int, int]:
@@ -59,7 +71,7 @@ MOVES_BY_CODE: Final = {log.CODE_OF[event]: _NUMBER[next(iter(table.values()))] 
 
 
 class TaskStates:
-    """The states of all tasks, and what follows from an end. Arguments as of `Scheduler`."""
+    """The states of all tasks. Arguments as of `Scheduler`."""
 
     def __init__(  # noqa: PLR0917  one call, in admission
         self,
@@ -84,9 +96,7 @@ class TaskStates:
         self.waits = waits
         self.saga = saga
         self.errands: dict[int, int] = {}
-        self.lost: Counter[int] = (
-            Counter()
-        )  # attempts that ended with the process, by task: they aren't held against it
+        self.lost: Counter[int] = Counter()  # by task, attempts that ended with the process: not held against it
         self.status = WorkflowStatus.CREATED
         self.state = bytearray(len(graph))
         self.attempts = [0] * len(graph)
@@ -97,8 +107,14 @@ class TaskStates:
         self.claimed: set[int] = set()
         self.blame: dict[int, int] = {}
         self.undecided: dict[int, int] = {}
+        self.dead: set[int] = set()
+        self.dead_needs: dict[int, int] = {}
+        self.families: Families | None = None
+        self.suspensions: Suspensions | None = None
+        self.news: list[tuple[int, int]] = []
         self.unfinished = len(graph)
         self.counts = [0] * len(STATUSES)  # of final statuses only
+        self.excused = 0  # tasks that didn't complete, and needn't have
         self.stopping = False  # nothing new starts but all_finished tasks
         self.cancelling = False
         self.fault: BaseException | None = None
@@ -107,10 +123,13 @@ class TaskStates:
         self._is_free = saga is None  # whether a ready task never has to stand back
         self._floor = 0 if saga is None else saga.floor  # with so few unfinished it may be time to end, or to undo
         if ANY_COMPLETED in rules:
-            for number, rule in enumerate(rules):
-                if rule == ANY_COMPLETED and self.missing[number]:
-                    self.undecided[number] = self.missing[number]
-                    self.missing[number] = 1
+            self._decide_any()
+
+    def _decide_any(self) -> None:
+        for number, rule in enumerate(self.rules):
+            if rule == ANY_COMPLETED and self.missing[number]:
+                self.undecided[number] = self.missing[number]
+                self.missing[number] = 1
 
     def finish_if_done(self, now: float) -> None:
         """End if nothing is left, undone things first."""
@@ -126,61 +145,6 @@ class TaskStates:
             self.saga.hold(number)
         else:
             heappush(self.entry[self.queue_of[number]], self.ranks[number])
-
-    def _spread(self, ended: list[int], now: float) -> None:
-        """Tell the dependents of tasks that ended without completing; what can't run any more ends, and so on."""
-        for number in ended:
-            for dependent in self._dependents[number]:
-                if self.state[dependent]:
-                    continue
-                rule = self.rules[dependent]
-                if rule == ALL_FINISHED:
-                    self.missing[dependent] -= 1
-                    if not self.missing[dependent]:
-                        self.release(dependent)
-                    continue
-                if rule == ANY_COMPLETED:
-                    self.undecided[dependent] -= 1
-                    if self.undecided[dependent]:
-                        continue
-                self._give_up(dependent, number, now)
-                ended.append(dependent)
-
-    def spread_on(self, now: float) -> None:
-        """Records may end in the midst of a spread, if a journal was torn: go on with it."""
-        for number, state in enumerate(self.state):
-            if state == PENDING:
-                culprit = self._culprit(number)
-                if culprit is not None:
-                    self._give_up(number, culprit, now)
-                    self._spread([number], now)
-
-    def _culprit(self, number: int) -> int | None:
-        """What a pending task can't run for."""
-        needs, rule = self.graph.dependencies[number], self.rules[number]
-        culprits = [need for need in needs if self.state[need] > COMPLETED]
-        if rule == ALL_FINISHED or not culprits:
-            return None
-        return None if rule == ANY_COMPLETED and any(self.state[need] <= COMPLETED for need in needs) else culprits[0]
-
-    def _give_up(self, number: int, because: int, now: float) -> None:
-        """A task that can't run: SKIPPED for the failure behind it, or CANCELLED along with what it needs."""
-        if self.state[because] == CANCELLED:
-            self._end(number, now, CANCELLED_MOVES, EventType.TASK_CANCELLED, {"reason": self.reason})
-            return
-        culprit = self.blame[number] = self.blame.get(because, because)
-        self._end(number, now, SKIPPED_MOVES, EventType.TASK_SKIPPED, {"cause": self.ids[culprit]})
-
-    def _cancel_all(self, doomed: list[int], now: float) -> None:
-        for number in doomed:
-            self._end(number, now, CANCELLED_MOVES, EventType.TASK_CANCELLED, {"reason": self.reason})
-        self._spread(list(doomed), now)
-
-    def _end(self, number: int, now: float, table: dict[int, int], event: EventType, data: dict[str, Any]) -> None:
-        self._move(number, table, event)
-        self.counts[self.state[number]] += 1
-        self.unfinished -= 1
-        self.records.append((log.CODE_OF[event], number, now, self.attempts[number], data))
 
     def _move(self, number: int, table: dict[int, int], event: EventType) -> None:
         try:

@@ -85,6 +85,8 @@ class TaskDef(_Fields, frozen=True, eq=False):
     fn: Callable[..., Any] | None = None
 
     is_nerv_definition: ClassVar[bool] = True
+    shape: ClassVar[tuple[str, str]] = ("[", "]")  # how Mermaid draws it
+    wire: ClassVar[str] = "-->"  # and what leaves it
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -180,9 +182,11 @@ class TaskDef(_Fields, frozen=True, eq=False):
         return self.dependencies if not read else tuple(dict.fromkeys(self.dependencies + read))
 
     @property
-    def params(self) -> Mapping[str, bool]:
+    def asks_for(self) -> Mapping[str, bool]:
         """Names of the params it reads; True: at least one use has no default."""
         return self._params
+
+    params = asks_for
 
     @property
     def given(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -208,6 +212,20 @@ class TaskDef(_Fields, frozen=True, eq=False):
         kwargs = {key: fill(node, values, params) for key, node in self.kwargs.items()} if self.kwargs else self.kwargs
         return tuple(args), kwargs
 
+    def seen(self, values: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The results and the params of the execution as this task sees them, through the names that it uses."""
+        return values, params
+
+    @property
+    def inside(self) -> tuple[TaskDef, ...]:
+        """Tasks that it will add: what can be checked of them is checked before anything runs."""
+        return ()
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """Of a node: what it was given, which it is compared by."""
+        return ()
+
     def __repr__(self) -> str:
         shown = [
             f"{field}={value!r}"
@@ -220,7 +238,7 @@ class TaskDef(_Fields, frozen=True, eq=False):
         return getattr(self, field) is getattr(_PLAINEST, field)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = {name: getattr(self, name) for name in _GIVEN}
+        fields = {name: getattr(self, name) for name in _GIVEN if not self._is_default(name)}
         fields["args"], fields["kwargs"] = self.given
         return _rebuilt, (fields,)
 

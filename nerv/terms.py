@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nerv.errors import Problem, near
 from nerv.lines import Line, Lines, Terms
@@ -13,6 +13,9 @@ from nerv.scheduler import ALL_FINISHED
 from nerv.tasks import TaskDef
 from nerv.waits import Waits
 from nerv.workflows import Workflow
+
+if TYPE_CHECKING:
+    from nerv.live import Live
 
 
 class Policing:
@@ -33,31 +36,32 @@ class Policing:
         self._workflow = workflow
         self._all = lines
         self._own: dict[int, Line] = {}
-        self._known: dict[tuple[Any, ...], Terms] = {}
+        self._known: dict[tuple[Any, ...], tuple[Terms, tuple[Any, ...]]] = {}
         self._undoable: set[int] = set()
         tasks = list(workflow.tasks.values())
         for number in workflow.policed:
             task = tasks[number]
-            self.terms[number] = self._terms(task)
+            self.terms[number] = self.terms_of(task, self.problems)
             if task.compensate is not None:
                 self._undoable.add(number)
 
-    def _terms(self, task: TaskDef) -> Terms:
+    def terms_of(self, task: TaskDef, problems: list[Problem]) -> Terms:
+        """What a task's policies come to. What can't be goes into `problems`."""
         policies = (task.retry_policy, task.rate_limit, task.circuit_breaker, task.resources, task.fallback)
         key = tuple(map(id, policies))
         known = self._known.get(key)
         if known is None:
-            made = Terms(task.retry_policy, task.fallback, tuple(self._lines(task)))  # type: ignore[arg-type]
-            known = self._known[key] = made
-        return known
+            made = Terms(task.retry_policy, task.fallback, tuple(self._lines(task, problems)))  # type: ignore[arg-type]
+            known = self._known[key] = made, policies  # kept: an id is theirs as long as they live
+        return known[0]
 
-    def _lines(self, task: TaskDef) -> list[tuple[Line, float]]:
+    def _lines(self, task: TaskDef, problems: list[Problem]) -> list[tuple[Line, float]]:
         """What each attempt must pass. The breaker comes last: asking it may let the task through half-open."""
         lines: list[tuple[Line, float]] = []
         for name, amount in (task.resources or {}).items():
             line = self._all.resources.get(name)
             if line is None or amount > line.stock.amount:
-                self.problems.append(Problem(task.id, "resources", self._too_much(task, name, amount)))
+                problems.append(Problem(task.id, "resources", self._too_much(task, name, amount)))
             else:
                 lines.append((line, amount))
         for policy in (task.rate_limit, task.circuit_breaker):
@@ -65,7 +69,7 @@ class Policing:
                 try:
                     lines.append((self._all.line(policy, self._own), 1))
                 except ValueError as error:
-                    self.problems.append(Problem(task.id, "limit", f"task {task.id!r}: {error}; use another name"))
+                    problems.append(Problem(task.id, "limit", f"task {task.id!r}: {error}; use another name"))
         return lines
 
     def _too_much(self, task: TaskDef, name: str, amount: float) -> str:
@@ -81,6 +85,26 @@ class Policing:
     def waits(self, pools: Sequence[Any], epoch: float, owner: Any, lookups: Lookups | None) -> Waits | None:
         """What the scheduler keeps of it; None if no task has policies."""
         return Waits(self.terms, self._all, pools, epoch, owner, lookups=lookups) if self.terms else None
+
+    def has_waits(self, live: Live) -> Waits:
+        """What the scheduler keeps of it, from now on."""
+        scheduler = live.scheduler
+        if scheduler.waits is None:
+            scheduler.waits = Waits(self.terms, self._all, live.pools, live.log.epoch, live)
+            scheduler.waits.scheduler = scheduler
+        return scheduler.waits
+
+    def add(self, live: Live, numbers: Mapping[int, Terms]) -> None:
+        """Tasks were added that have policies."""
+        waits = self.has_waits(live)
+        self.terms.update(numbers)
+        waits.use({line for terms in numbers.values() for line, _ in terms.lines})
+        undoable = [number for number in numbers if live.tasks[number].compensate is not None]
+        if undoable:
+            self._undoable.update(undoable)
+            saga = self.saga()
+            if live.scheduler.saga is None and saga is not None:
+                live.scheduler.has_saga(saga)
 
     def saga(self) -> Saga | None:
         """What there would be to undo; None if no task has a compensation."""

@@ -6,7 +6,7 @@ while it stands in a `Line`, and has *passes* while an attempt holds what it got
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,6 +63,10 @@ class Waits:
         self._passes: dict[int, list[tuple[Line, Any]]] = {}
         self._due: list[tuple[float, int]] = []
         self._used = list(dict.fromkeys(line for own in terms.values() for line, _ in own.lines))
+
+    def use(self, lines: Iterable[Line]) -> None:
+        """Tasks were added that have to pass these."""
+        self._used = list(dict.fromkeys([*self._used, *lines]))
 
     @property
     def is_paused(self) -> bool:

@@ -9,15 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from nerv import drawing
 from nerv.errors import CycleError, Problem, UnknownIdError, WorkflowDefinitionError, near
-from nerv.functions import name_of, same_callables
+from nerv.functions import name_of
 from nerv.graph import Graph
+from nerv.likeness import alike
 from nerv.plan import ExecutionPlan
 from nerv.policies import finite
-from nerv.references import MISSING, Missing, Names, Output, Param, scan
+from nerv.references import MISSING, Names, Output, scan
 from nerv.tasks import RUN_WHEN, TaskDef
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Workflow:
         with _without_garbage_collection():
             self.__dict__.update(zip(("_index", "_numbers"), _numbered(self._definitions, problems), strict=True))
             graph = self.__dict__["_graph"] = Graph(self._numbers, [task.priority for task in self._definitions])
+        problems += _node_problems(self._definitions, self._index, graph)
         _result_problems(result, self._index, problems)
         if cycle := graph.cycle():
             ring = [self._definitions[i].id for i in cycle]
@@ -68,6 +70,8 @@ class Workflow:
             raise CycleError(problems, f"workflow {name!r} can't run", ring)
         if problems:
             raise WorkflowDefinitionError(problems, f"workflow {name!r} can't run")
+
+    is_nerv_graph: ClassVar[bool] = True
 
     if TYPE_CHECKING:
         name: str
@@ -143,7 +147,7 @@ class Workflow:
         scan(self._result, names)
         needed: dict[str, bool] = names.params
         for task in self._definitions:
-            for name, required in task.params.items():
+            for name, required in task.asks_for.items():
                 needed[name] = needed.get(name, False) or required
         return MappingProxyType(needed)
 
@@ -204,7 +208,7 @@ class Workflow:
         if not isinstance(other, Workflow):
             return NotImplemented
         return self.fingerprint == other.fingerprint and all(
-            same_callables(a.fn, b.fn) and same_values(a.given, b.given)
+            alike(a, b)
             for a, b in zip(self._definitions, other._definitions, strict=True)
             if a.fn is not None and b.fn is not None
         )
@@ -341,6 +345,16 @@ _GUESSES: Final = 20
 """Problems that come with a near miss; looking for one takes as long as the workflow has tasks."""
 
 
+def _node_problems(tasks: tuple[Any, ...], index: Mapping[str, int], graph: Graph) -> list[Problem]:
+    """What is wrong with the places of those that steer others."""
+    return [
+        Problem(task.id, "node", f"task {task.id!r}: {objection}")
+        for number, task in enumerate(tasks)
+        if task.settings
+        for objection in task.objections([tasks[one].id for one in graph.dependents[number]], index)
+    ]
+
+
 def _result_problems(result: Any, index: Mapping[str, int], problems: list[Problem]) -> None:
     names = Names()
     scan(result, names)
@@ -361,26 +375,3 @@ def _ring_problems(ring: list[str]) -> list[Problem]:
         )
         for task in ring
     ]
-
-
-def same_values(one: Any, other: Any) -> bool:
-    """Whether two argument values are alike: references by what they stand for, containers by their members, the
-    user's own values by identity (plain immutable builtins also by value).
-    """
-    if one is other:
-        return True
-    kind = type(one)
-    if kind is not type(other):
-        return False
-    if kind is Output:
-        steps = len(one.path) == len(other.path) and all(
-            a[0] == b[0] and same_values(a[1], b[1]) for a, b in zip(one.path, other.path, strict=True)
-        )
-        return bool(one.task_id == other.task_id and steps and same_values(one.default, other.default))
-    if kind is Param:
-        return bool(one.name == other.name and same_values(one.default, other.default))
-    if kind is dict:
-        return one.keys() == other.keys() and all(same_values(one[key], other[key]) for key in one)
-    if kind in (list, tuple) or (isinstance(one, tuple) and hasattr(one, "_fields")):
-        return len(one) == len(other) and all(same_values(a, b) for a, b in zip(one, other, strict=True))
-    return kind in (str, int, float, bytes, bool, Missing) and bool(one == other)

@@ -209,7 +209,8 @@ class Sender:
         Raises:
             NervError: it can't be sent.
         """
-        value = (call.live.params if what == "params" else call.live.values)[key]
+        results, params = call.task.seen(call.live.values, call.live.params)
+        value = (params if what == "params" else results)[key]
         try:
             return self.packed(value)
         except Exception as error:  # pickling runs the value's own code

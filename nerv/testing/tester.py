@@ -202,7 +202,7 @@ class WorkflowTester:
 
 def seed_jitter(manager: WorkflowManager, seed: int | str) -> None:
     """Have a manager draw the jitter of its retries from a seed too."""
-    manager.engine._endings.random = Random(seed)  # noqa: S311, SLF001  no secrets, and nobody else has to know
+    manager.engine.endings.random = Random(seed)  # noqa: S311  no secrets
 
 
 def written(manager: WorkflowManager) -> None:

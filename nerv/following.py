@@ -1,0 +1,72 @@
+"""`Events`: the events of an execution, from the first, for as long as it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+from nerv.events import TERMINAL, Event
+from nerv.live import Live
+from nerv.pools.thread import lending
+
+
+class Events:
+    """The events of an execution, from the first; see `Execution.events`."""
+
+    def __init__(self, live: Live, *, follow: bool) -> None:
+        self._live = live
+        self._follow = follow
+
+    def __iter__(self) -> Iterator[Event]:
+        log = self._live.log
+        if not self._follow:
+            yield from log.events()
+            return
+        grown = threading.Semaphore(0)
+        self._live.on_change.append(grown.release)
+        try:
+            seq = 0
+            while True:
+                while seq < len(log):
+                    seq += 1
+                    event = log.event(seq)
+                    yield event
+                    if event.type in TERMINAL:
+                        return
+                with lending():
+                    grown.acquire()
+        finally:
+            self._live.on_change.remove(grown.release)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        import asyncio
+
+        from nerv.pools.coroutine import lending_place
+
+        log = self._live.log
+        loop, grown = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody listens any more
+                loop.call_soon_threadsafe(grown.set)
+
+        if self._follow:
+            self._live.on_change.append(wake)
+        try:
+            seq = 0
+            while True:
+                grown.clear()
+                while seq < len(log):
+                    seq += 1
+                    event = log.event(seq)
+                    yield event
+                    if event.type in TERMINAL:
+                        return
+                if not self._follow:
+                    return
+                async with lending_place():
+                    await grown.wait()
+        finally:
+            if self._follow:
+                self._live.on_change.remove(wake)

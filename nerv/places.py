@@ -1,0 +1,51 @@
+"""`Somewhere`: which lane a task is in, and what led there, worked out when somebody asks."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from nerv.context import Whereabouts
+
+if TYPE_CHECKING:
+    from nerv.live import Live
+
+
+class Somewhere:
+    """Where one task of an execution is (`nerv.context.Place`)."""
+
+    __slots__ = ("_live", "_number")
+
+    def __init__(self, live: Live, number: int) -> None:
+        self._live = live
+        self._number = number
+
+    @property
+    def lane_id(self) -> str:
+        """Made of the execution's secret and, in a lane of its own, the id of the task that the lane is."""
+        live, families = self._live, self._live.scheduler.families
+        lane = -1 if families is None else families.lane_of(self._number)
+        whose = "" if lane < 0 else str(live.log.ids[lane])
+        return hashlib.blake2b(whose.encode(), key=live.secret, digest_size=16).hexdigest()
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """From the task outwards: its first dependency, that one's, and so on; then who has added it, and so on."""
+        scheduler, ids = self._live.scheduler, self._live.log.ids
+        found: list[str] = []
+        seen = {self._number}
+        number = self._number
+        while True:
+            needs = [need for need in scheduler.needs_of(number) if need not in seen]
+            family = None if scheduler.families is None else scheduler.families.of(number)
+            if needs and (family is None or needs[0] >= family.first):
+                number = needs[0]
+            elif family is not None:
+                number = family.parent
+            else:
+                return tuple(reversed(found))
+            seen.add(number)
+            found.append(str(ids[number]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Whereabouts, (self.lane_id, self.chain)
