@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from operator import getitem
 from typing import Any, Final
 
-from dask._task_spec import Alias, DataNode, Dict, GraphNode, List, Task, TaskRef, Tuple
+from dask._task_spec import Alias, DataNode, Dict, GraphNode, List, Task, TaskRef, Tuple, _identity_cast
 from dask.base import is_dask_collection
 from dask.core import flatten
 
@@ -127,6 +127,10 @@ class _Draft:
             return [self._argument(one) for one in arg.args]
         if kind is Tuple:
             return tuple([self._argument(one) for one in arg.args])
+        if kind is Task and arg.func is _identity_cast and arg.kwargs["typ"] in {list, tuple}:  # in older notation
+            return arg.kwargs["typ"]([self._argument(one) for one in arg.args])
+        if kind is Dict and not any(isinstance(name, (GraphNode, TaskRef)) for name in arg.args[::2]):
+            return dict(zip(arg.args[::2], map(self._argument, arg.args[1::2]), strict=True))
         if isinstance(arg, (GraphNode, TaskRef)) or scan(arg, Names()) is not arg:
             raise _UnsayableError
         return arg
