@@ -554,6 +554,7 @@ def test_a_stopped_task_doesnt_wait_for_another(manager, slow):
     eventually(lambda: statuses(other)["b"] == "FAILED")
     ANSWER.set()
     assert statuses(ended(other)) == {"a": "CANCELLED", "b": "FAILED"}
+    assert statuses(one) == {"a": "RUNNING"}
     STAGE.let("x")
     ended(one)
 
