@@ -85,6 +85,7 @@ class DaskPool:
         self._ended: list[Call] = []
         self._deaths = Deaths()
         self._counted_at = 0.0
+        self._counted = 0  # what `limit` was set to then
         self._is_over = False
 
     def bind(self, source: Source) -> None:
@@ -125,7 +126,9 @@ class DaskPool:
         """Count the cluster's threads."""
         self._counted_at = monotonic()
         threads = max(1, self.cluster.threads())
-        self.limit = min(self._most, threads) if self._most else threads * (1 + AHEAD)
+        if self._counted and self.limit != self._counted:  # it was resized
+            self._most = self.limit
+        self.limit = self._counted = min(self._most, threads) if self._most else threads * (1 + AHEAD)
 
     # ---- told by the engine, under its lock -------------------------------------------------------------------------
 

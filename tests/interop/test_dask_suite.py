@@ -16,22 +16,20 @@ pytest.importorskip("pytest_timeout")
 
 SHORT = ("dask.tests.test_threaded", "dask.tests.test_local")
 LONG = {
-    "dask.tests.test_delayed": 65,
-    "dask.tests.test_base": 90,
+    "dask.tests.test_delayed": 60,
+    "dask.tests.test_base": 60,
     "dask.tests.test_callbacks": 5,
-    "dask.tests.test_cache": 1,
-    "dask.tests.test_order": 50,
-    "dask.tests.test_highgraph": 10,
-    "dask.bag.tests.test_bag": 100,
-    "dask.diagnostics.tests.test_profiler": 5,
-    "dask.diagnostics.tests.test_progress": 5,
+    "dask.tests.test_order": 90,
+    "dask.tests.test_highgraph": 15,
+    "dask.bag.tests.test_bag": 190,
+    "dask.diagnostics.tests.test_profiler": 15,
+    "dask.diagnostics.tests.test_progress": 10,
     "dask.array.tests.test_slicing": 120,
-    "dask.array.tests.test_rechunk": 80,
+    "dask.array.tests.test_rechunk": 60,
     "dask.array.tests.test_reductions": 100,
-    "dask.array.tests.test_array_core": 500,
-    "dask.array.tests.test_overlap": 50,
-    "dask.array.tests.test_linalg": 50,
-    "dask.dataframe.dask_expr.tests.test_collection": 200,
+    "dask.array.tests.test_array_core": 200,
+    "dask.array.tests.test_overlap": 90,
+    "dask.dataframe.dask_expr.tests.test_collection": 100,
 }
 """Module -> tests that pass in it, at least: a run that found nothing must not count."""
 
