@@ -156,6 +156,12 @@ class Branching(TaskStates):
         culprit = self.blame[number] = self.blame.get(because, because)
         self._end(number, now, SKIPPED_MOVES, EventType.TASK_SKIPPED, {"cause": str(self.ids[culprit])})
 
+    def remove(self, number: int, now: float) -> None:
+        """A task that hasn't ended isn't in the workflow any more; nothing depends on it."""
+        self.excused += 1
+        data = {"cause": self.ids[number], "removed": True}
+        self._end(number, now, SKIPPED_MOVES, EventType.TASK_SKIPPED, data)
+
     # ---- how an end spreads -----------------------------------------------------------------------------------------
 
     def _spread(self, ended: list[int], now: float) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from msgspec import UNSET
-
 from nerv.context import DependencyResults, LogEntry, Port, TaskContext
 from nerv.errors import ResultUnavailableError, described
 from nerv.far import Far
@@ -37,7 +35,7 @@ class Call:
         obeys: whether it is told to stop when the execution stops.
         queue: the queue that it was taken from, if that isn't the task's own; else -1.
         facts: what the event of its completion says besides; None: nothing.
-        encoded: its value as the journal will keep it; UNSET: it doesn't.
+        encoded: a tuple of its value as the journal will keep it; empty: it doesn't.
         unstorable: whether the function returned, but the journal can't keep what.
         unsent: whether it failed because it couldn't be sent to where it was to run: its function wasn't called.
         asked_for_services: whether its function has looked at `ctx.services`.
@@ -57,7 +55,7 @@ class Call:
     obeys = True
     queue = -1
     facts: dict[str, Any] | None = None
-    encoded: Any = UNSET
+    encoded: tuple[Any, ...] = ()
     unstorable = False
     unsent = False
     asked_for_services = False

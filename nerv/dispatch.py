@@ -14,8 +14,6 @@ from math import inf
 from random import Random
 from typing import Any
 
-from msgspec import UNSET
-
 from nerv.bus import EventBus
 from nerv.calls import Call
 from nerv.clock import Alarm, Clock
@@ -85,7 +83,7 @@ class Dispatch:
                 pool.arrived(worker)
             call = self._take(pool, now)
             if call is None:
-                commits = self._commits(pool, finished)
+                commits = finished is not None and self.recorder is not None and self.recorder.is_helped_by(pool)
                 if not commits:
                     pool.rested(worker)
             if self.lines.news or (self.recorder is not None and not commits):
@@ -105,10 +103,6 @@ class Dispatch:
             call.conclude()
         if self.recorder is not None and call.error is None:
             self.recorder.keep(call)
-
-    def _commits(self, pool: Pool, finished: Call | None) -> bool:
-        """Whether who has finished a call and finds no other writes the journal meanwhile."""
-        return self.recorder is not None and self.recorder.strict and pool.may_block and finished is not None
 
     def _again(self, pool: Pool, worker: Any) -> Call | None:
         """There was nothing, but perhaps there is when what has happened is in the journal: write it, look again."""
@@ -149,9 +143,8 @@ class Dispatch:
             turns.drop(lane)
             self._tell(live)
             return
-        call: Call | None
         if number in scheduler.errands:
-            call = self._errand(live, number, now)
+            call: Call | None = self._errand(live, number, now)
         else:
             call = live.active[number] = Call(
                 live, number, live.tasks[number], scheduler.attempts[number] + bool(calls)
@@ -267,8 +260,8 @@ class Dispatch:
             self._begin(call, now)
         if call.error is None and call.is_attempt:
             live.values[call.task.id] = call.value
-            if call.encoded is not UNSET:
-                live.kept.encoded[number] = call.encoded  # type: ignore[union-attr]  # else nobody encodes it
+            if call.encoded:
+                live.kept.encoded[number] = call.encoded[0]  # type: ignore[union-attr]  # else nobody encodes it
             scheduler.completed(number, now, call.facts)
         elif call.comes_back and live.placement is not None:
             live.placement.bring_back(call)

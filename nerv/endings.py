@@ -18,8 +18,10 @@ from nerv.caching.stores import MISS
 from nerv.calls import Call
 from nerv.errands import CompensationCall, FallbackCall, LookupCall, ThenCall
 from nerv.errors import FatalError, TaskCancelledError, TaskTimeoutError
+from nerv.journal.base import Fact
 from nerv.live import Live
 from nerv.lookups import Lookups
+from nerv.recording import STOPPING
 from nerv.scheduler import PENDING
 from nerv.states import LOOKUP
 from nerv.waits import Reason
@@ -104,6 +106,8 @@ class Endings:
         scheduler.failed(number, now, error)
         if isinstance(error, FatalError) and not scheduler.stopping:
             scheduler.stop(now)
+            if live.kept is not None:
+                live.kept.facts.append(Fact(live.id, STOPPING, True))  # noqa: FBT003  (a fact's value)
 
     def _fell_back(self, call: FallbackCall, now: float) -> None:
         live, number = call.live, call.number
@@ -218,8 +222,8 @@ class Endings:
 
 def _file_encoded(call: Call) -> None:
     """What a call made is the task's result: the journal may have it."""
-    if call.encoded is not UNSET and call.live.kept is not None:
-        call.live.kept.encoded[call.number] = call.encoded
+    if call.encoded and call.live.kept is not None:
+        call.live.kept.encoded[call.number] = call.encoded[0]
 
 
 def _lookups(live: Live) -> Lookups:

@@ -29,10 +29,10 @@ from nerv.dispatch import Dispatch
 from nerv.effects import Effects
 from nerv.errors import NervError, TaskCancelledError, TaskTimeoutError
 from nerv.events import EventType
-from nerv.journal.base import Fact
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.pools.base import Pool
+from nerv.recording import CANCELLING, FAULT, LEFT
 from nerv.statuses import WorkflowStatus
 from nerv.stopping import tell_to_stop
 from nerv.turns import Lane, Turns
@@ -117,8 +117,8 @@ class Engine(Dispatch):
         with self._effects:
             if not live.scheduler.cancel(self._now(), reason):
                 return False
-            if live.kept is not None:
-                live.kept.facts.append(Fact(live.id, "cancelling", reason))
+            if self.recorder is not None:
+                self.recorder.note(live, CANCELLING, reason)
             self._stop_running(live)
             self._moved(live)
             if live.active:
@@ -235,6 +235,8 @@ class Engine(Dispatch):
             if self.lives.pop(live.id, None) is None:
                 return
             live.scheduler.status = WorkflowStatus.INTERRUPTED
+            if self.recorder is not None:
+                self.recorder.note(live, LEFT, len(live.log.records))
             if live.alarm is not None:
                 live.alarm.cancel()
             for ready in live.scheduler.ready:
@@ -283,6 +285,8 @@ class Engine(Dispatch):
     def _fail(self, live: Live, fault: BaseException, now: float) -> None:
         """End an execution with an error of its own: what runs is told, and given up after `grace`."""
         if live.scheduler.fail(now, fault):
+            if self.recorder is not None:
+                self.recorder.note(live, FAULT, fault)
             self._stop_running(live)
             if live.active:
                 self.timer.at(now + self.grace, lambda: self.abandon(live))
@@ -292,6 +296,8 @@ class Engine(Dispatch):
     def reprioritize(self, live: Live, number: int, priority: int) -> bool:
         """Change a task's priority. False: it has ended."""
         with self._effects:
+            if live.scheduler.status is WorkflowStatus.INTERRUPTED:
+                return False
             done = live.scheduler.reprioritize(number, self._now(), priority)
             self._moved(live)
         return done

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from nerv.admission import Admission, admitted
 from nerv.decorators import outside_recording
-from nerv.errors import UnknownIdError, WorkerCrashedError, WorkflowChangedError, near
-from nerv.eventlog import TASK_FAILED, WORKFLOW_RECOVERED, WORKFLOW_STARTED
+from nerv.errors import NervError, UnknownIdError, WorkflowChangedError, described, near
+from nerv.eventlog import TASK_COMPENSATED, TASK_FAILED
 from nerv.execution import Execution
 from nerv.journal.base import Batch, Header, History, Journal
 from nerv.journal.codec import decode, encode, encode_all
@@ -19,13 +20,13 @@ from nerv.journal.lazy import LazyValues
 from nerv.live import Live
 from nerv.owning import Ear
 from nerv.recording import Kept, Recorder
-from nerv.references import Names, scan
 from nerv.replay import Replay
+from nerv.resuming import Resumption, changed, fitted, numbered, own_ids
 from nerv.scheduler import Scheduler
 from nerv.shelf import StoredExecution
 from nerv.staging import Staging
 from nerv.statuses import WorkflowStatus
-from nerv.stored import is_gone, merged, stored_workflow
+from nerv.stored import is_gone, stored_workflow
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Keeper:
         self._warned: set[str] = set()
         path = getattr(journal, "path", None)
         self._ear = None if path is None else Ear(path, self.obey)
-        self._workflows: dict[str, Workflow] = {}  # that were started or recovered here, by name
+        self.workflows: dict[str, Workflow] = {}  # that were started or recovered here, by name
 
     # ---- a new execution --------------------------------------------------------------------------------------------
 
@@ -56,9 +57,10 @@ class Keeper:
         """Have a new execution kept.
 
         Raises:
-            SerializationError: a param can't be stored.
+            SerializationError: a param, or a fallback, can't be stored.
         """
         workflow = live.workflow
+        _check_fallbacks(live)
         names = [str(target) for target in targets] if targets is not None else None
         header = Header(
             id=live.id,
@@ -70,15 +72,16 @@ class Keeper:
             created_at=self.manager.clock.time(),
             extra={"targets": names, "result": workflow.result_spec},
         )
-        self._workflows[workflow.name] = workflow
-        self._keep(live, Kept())
+        self.workflows[workflow.name] = workflow
+        self.keep(live, Kept())
         self.journal.write(Batch(headers=[header]), sync=self.recorder.sync)  # whatever happens now, it is known
 
-    def _keep(self, live: Live, kept: Kept, *, carefully: bool = False) -> None:
+    def keep(self, live: Live, kept: Kept) -> None:
+        """Have an execution kept from now on."""
         if self.recorder.broken is not None:
             raise self.recorder.broken
         live.kept = kept
-        if self.recorder.strict or carefully:
+        if self.recorder.strict or kept.careful:
             live.scheduler.staging = Staging(live.scheduler)
 
     def warn_of_interrupted(self, workflow_name: str) -> None:
@@ -103,17 +106,22 @@ class Keeper:
         return (
             None
             if record is None
-            else StoredExecution(record, self, workflow or self._workflows.get(record.workflow_name))
+            else StoredExecution(record, self, workflow or self.workflows.get(record.workflow_name))
         )
 
     def all_stored(self) -> list[Execution]:
         """All kept executions that this manager doesn't hold itself."""
         known = self.manager.known
         return [
-            StoredExecution(record, self, self._workflows.get(record.workflow_name))
+            StoredExecution(record, self, self.workflows.get(record.workflow_name))
             for record in self.journal.executions()
             if record.id not in known
         ]
+
+    def persist(self) -> None:
+        """Wait until everything that has happened so far is in the journal."""
+        for live in list(self.manager.engine.lives.values()):
+            self.recorder.wait(live)
 
     def close(self, *, owned: bool) -> None:
         """Write what is left, and let go of the journal."""
@@ -127,25 +135,27 @@ class Keeper:
 
     def shown(self, execution_id: str, workflow: Workflow | None = None) -> Live:
         """A kept execution, to be looked at: everything is as its last event left it."""
-        history = self._load(execution_id)
-        live = self._revived(history, workflow)
+        history = self.load(execution_id)
+        live = self.revived(history, None if workflow is None else fitted(_part(workflow, history), history))
         workflow = live.workflow
         live.scheduler = Scheduler(
             workflow.numbers, live.log.ids, workflow.rules, [0] * len(workflow), 1, live.log.records
         )
-        Replay(live.scheduler, live.log.records, _numbers(live))
+        Replay(live.scheduler, live.log.records, numbered(live.log.ids))
         live.scheduler.status = history.status if history.status.is_final else WorkflowStatus.INTERRUPTED
         live.ended.set()
         return live
 
-    def _load(self, execution_id: str) -> History:
+    def load(self, execution_id: str) -> History:
+        """What the journal holds of an execution, by the manager's clock."""
         clock = self.manager.clock
         return self.journal.load(execution_id, epoch=clock.time() - clock.monotonic())
 
-    def _revived(self, history: History, workflow: Workflow | None) -> Live:
+    def revived(self, history: History, workflow: Workflow | None) -> Live:
+        """An execution as the journal knows it, without its scheduler. A workflow that isn't given is stood in for."""
         header, clock = history.header, self.manager.clock
         if workflow is None:
-            workflow = stored_workflow(header.workflow_name, _own_ids(history), decode(header.extra.get("result")))
+            workflow = stored_workflow(header.workflow_name, own_ids(history), decode(header.extra.get("result")))
         live = Live(
             engine=self.manager.engine,
             execution_id=header.id,
@@ -157,12 +167,16 @@ class Keeper:
             epoch=clock.time() - clock.monotonic(),
         )
         live.log.records = history.records
-        live.log.ids = history.ids + [one for one in workflow.tasks if one not in set(history.ids)]
+        known = set(history.ids)
+        live.log.ids = [*history.ids, *(one for one in workflow.tasks if one not in known)]
         live.log.values = live.values = history.values
         live.errors = errors = LazyValues()
+        live.undo_errors = undo_errors = LazyValues()
         for code, number, *_, data in history.records:
             if code == TASK_FAILED:
                 dict.__setitem__(errors, history.ids[number], data.raw("error"))
+            elif code == TASK_COMPENSATED and data.raw("error") is not None:
+                dict.__setitem__(undo_errors, history.ids[number], data.raw("error"))
         return live
 
     # ---- going on ---------------------------------------------------------------------------------------------------
@@ -188,65 +202,18 @@ class Keeper:
         Raises:
             WorkflowChangedError: the workflow isn't what it was.
         """
-        history = self._load(execution_id)
-        live = self._revived(history, self._accepted(history, workflow, accept_change=accept_change, whole=whole))
-        if services is not None:
-            live.services = services
-        self._admission(live).equip(live)
-        if not history.records:  # it was killed before anything was written
-            self._keep(live, Kept())
-            return live, lambda: self.manager.engine.start(live)
-        replay = Replay(live.scheduler, live.log.records, _numbers(live))
-        replay.run_again(*_unkept(live))
-        live.scheduler.cancelling = "cancelling" in history.facts
-        live.scheduler.reason = history.facts.get("cancelling") or ""
-        kept = Kept(len(live.log.records), len(history.ids))
-        suspected = _suspected(history, live.scheduler, replay)
-        kept.losses = Counter(replay.losses) + Counter(replay.lost) + Counter(suspected)
-        kept.orders_done = [order.id for order in history.orders]
-        self._keep(live, kept, carefully=bool(suspected or replay.lost))
-        dead = {
-            number: self._given_up(live, number, kept.losses[number])
-            for number in replay.lost
-            if kept.losses[number] > self.manager.settings.max_recoveries
-        }
-        ids = live.log.ids
-        facts = {"lost": [ids[one] for one in replay.lost], "suspected": [ids[one] for one in suspected]}
+        resumption = Resumption(
+            self, execution_id, workflow, accept_change=accept_change, services=services, whole=whole
+        )
+        return resumption.live, resumption.start
 
-        def start() -> None:
-            now, epoch = self.manager.clock.monotonic(), live.log.epoch
-            for number, error in dead.items():
-                live.errors[ids[number]] = error
-            self.manager.engine.resume_recovered(live, lambda: replay.go_on(now, epoch, facts, dead))
-            for order in history.orders:
-                self._carry_out(live, order.kind, order.data)
-
-        return live, start
-
-    def _accepted(self, history: History, workflow: Workflow, *, accept_change: bool, whole: bool) -> Workflow:
-        """The workflow to go on with: the part that was run, and as its tasks were numbered."""
-        targets = decode(history.header.extra.get("targets"))
-        selected = workflow.select(targets) if targets is not None and whole else workflow
-        if selected.fingerprint != history.header.fingerprint:
-            if not accept_change:
-                raise WorkflowChangedError(_changed([(history.header.id, history.header.workflow_name)]))
-            selected = merged(selected, _own_ids(history))
-        self._workflows[workflow.name] = workflow
-        return selected
-
-    def _admission(self, live: Live) -> Admission:
+    def admission(self, live: Live) -> Admission:
+        """What is checked again, and equips an execution."""
         manager = self.manager
         shared = manager.settings, manager.pool, manager.lines, manager.verdicts
         return admitted(live.workflow, live.params, None, *shared)
 
-    def _given_up(self, live: Live, number: int, losses: int) -> WorkerCrashedError:
-        return WorkerCrashedError(
-            f"task {live.log.ids[number]!r} was running each of the {losses} times that the process died, so it isn't "
-            "run again: find out what it does to the process, or run it with pool='process', where only its own worker "
-            "dies"
-        )
-
-    def _carry_out(self, live: Live, kind: str, data: Mapping[str, Any]) -> None:
+    def carry_out(self, live: Live, kind: str, data: Mapping[str, Any]) -> None:
         """Do what was ordered of an execution while nobody owned it."""
         engine = self.manager.engine
         values = {name: decode(value) for name, value in data.items()}
@@ -285,9 +252,11 @@ class Keeper:
 
         Raises:
             WorkflowChangedError: some were refused; the rest goes on.
+            NervError: one can't go on here for another reason; the rest goes on.
         """
-        by_name = {**self._workflows, **{workflow.name: workflow for workflow in given}}
+        by_name = {**self.workflows, **{workflow.name: workflow for workflow in given}}
         recovered, refused = [], []
+        failures: list[NervError] = []
         for record in self.journal.unfinished():
             if only is not None and record.id not in only:
                 continue
@@ -301,14 +270,22 @@ class Keeper:
             except WorkflowChangedError:
                 refused.append((record.id, record.workflow_name))
                 continue
+            except NervError as error:
+                error.add_note(f"raised by the recovery of execution {record.id!r}")
+                failures.append(error)
+                continue
             recovered.append(launch(live, start, None))
         if refused:
-            raise WorkflowChangedError(_changed(refused))
+            failures.insert(0, WorkflowChangedError(changed(refused)))
+        for other in failures[1:]:
+            failures[0].add_note(f"and {described(other)}")
+        if failures:
+            raise failures[0]
         return recovered
 
     def _imported(self, execution_id: str) -> Workflow | None:
         """The workflow of an execution, from where it was run, if it can be imported from there."""
-        target = self._load(execution_id).header.target
+        target = self.load(execution_id).header.target
         return None if target is None else self.manager.import_target(target)
 
     # ---- forks ------------------------------------------------------------------------------------------------------
@@ -318,8 +295,8 @@ class Keeper:
     ) -> tuple[Live, Callable[[], None]]:
         """A new execution in which these tasks and all that follow from them run again; see `WorkflowManager.fork`."""
         self.recorder.commit()
-        history = self._load(execution_id)
-        workflow = workflow or self._workflows.get(history.header.workflow_name) or self._imported(execution_id)
+        history = self.load(execution_id)
+        workflow = workflow or self.workflows.get(history.header.workflow_name) or self._imported(execution_id)
         if workflow is None:
             name = history.header.workflow_name
             raise UnknownIdError(f"the code of workflow {name!r} isn't at hand; pass it: fork(..., workflow=...)")
@@ -333,45 +310,16 @@ class Keeper:
         ]
         given = {name: decode(value) for name, value in history.header.params.items()} | dict(params or {})
         live = self.manager.new_live(selected, given, history.header.workflow_id)
-        self._admission(live).equip(live)
+        self.admission(live).equip(live)
         self.begin(live, targets)
         assert live.kept is not None
-        numbers = _numbers(live)
+        numbers = numbered(live.log.ids)
         for task_id in reused:
             raw = history.values.raw(task_id)
             live.values[task_id] = decode(raw)
             live.kept.encoded[numbers[task_id]] = raw
         facts = {"forked_from": execution_id}
         return live, lambda: self.manager.engine.start(live, [numbers[one] for one in reused], facts)
-
-
-def _numbers(live: Live) -> dict[str, int]:
-    return {task_id: number for number, task_id in enumerate(live.log.ids)}
-
-
-def _unkept(live: Live) -> tuple[set[int], list[list[int]], list[int]]:
-    """The completed tasks without a result, whose results each task is given, and those that make the execution's."""
-    numbers = _numbers(live)
-    unkept = {number for task_id, number in numbers.items() if task_id not in live.values}
-    needs = [[numbers[output] for output in task.outputs] for task in live.tasks]
-    names = Names()
-    scan(live.workflow.result_spec, names)
-    return unkept, needs, [numbers[output] for output in names.outputs]
-
-
-def _own_ids(history: History) -> list[str]:
-    """The ids of the workflow's own tasks, without those that were added while it ran."""
-    first = history.records[0] if history.records else None
-    count = first[4]["task_count"] if first is not None and first[0] == WORKFLOW_STARTED else len(history.ids)
-    return history.ids[:count]
-
-
-def _suspected(history: History, scheduler: Scheduler, replay: Replay) -> list[int]:
-    """The tasks that may have been running when the process died: they were claimed in the last run."""
-    recovered = [seq for seq, record in enumerate(history.records, 1) if record[0] == WORKFLOW_RECOVERED]
-    since = recovered[-1] if recovered else 0
-    claimed = dict.fromkeys(number for seq, numbers in history.claims if seq >= since for number in numbers)
-    return [number for number in claimed if not scheduler.has_ended(number) and number not in replay.lost]
 
 
 def _following(workflow: Workflow, tasks: Sequence[str]) -> set[str]:
@@ -388,9 +336,15 @@ def _following(workflow: Workflow, tasks: Sequence[str]) -> set[str]:
     return {ids[number] for number in found}
 
 
-def _changed(refused: Sequence[tuple[str, str]]) -> str:
-    listed = ", ".join(f"{execution_id!r} of {name!r}" for execution_id, name in refused)
-    return (
-        f"the workflow isn't what it was when these executions began: {listed}. Recover them with the old code, or say "
-        'on_change="continue" to go on with the new: completed tasks of the same id keep their results'
-    )
+def _part(workflow: Workflow, history: History) -> Workflow:
+    """The part of a workflow that an execution was to run, if that can be told."""
+    targets = decode(history.header.extra.get("targets"))
+    return workflow if targets is None or not set(targets) <= set(workflow.tasks) else workflow.select(targets)
+
+
+def _check_fallbacks(live: Live) -> None:
+    """A fallback that is a value may be a result, so it is stored like one."""
+    waits = live.scheduler.waits
+    for number, terms in () if waits is None else waits.terms.items():
+        if terms.fallback is not UNSET and not callable(terms.fallback) and live.tasks[number].durable:
+            encode(terms.fallback, live.tasks[number].id)

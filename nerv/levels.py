@@ -28,6 +28,13 @@ class LevelScheduler(Scheduler):
             for number in members:
                 self.level_of[number] = depth
 
+    def brought_back(self) -> None:
+        """The states are those of an execution that goes on: so is the level."""
+        self.left = [0] * len(self.left)
+        for number, level in enumerate(self.level_of):
+            self.left[level] += not self.has_ended(number)
+        self.at = next((level for level, left in enumerate(self.left) if left), len(self.left))
+
     def extend(self, parent: int, seed: Seed) -> None:
         """Tasks that are added are on their parent's level."""
         super().extend(parent, seed)

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     from nerv.calls import Call
     from nerv.engine import Engine
     from nerv.live import Live
+    from nerv.pools.base import Pool
+
+CANCELLING: Final = "cancelling"
+FAULT: Final = "fault"
+STOPPING: Final = "stopping"
+LEFT: Final = "left"
+"""The names of the facts that are kept of an execution beside its events: it is being cancelled, for this reason; this
+has ended it; nothing new starts in it; it was left when it had so many events."""
 
 SOON: Final = 0.1
 """Seconds after which what isn't urgent is written."""
@@ -137,6 +145,12 @@ class Recorder:
         self.mark(live)
         return ()
 
+    def note(self, live: Live, name: str, value: Any) -> None:
+        """Have a fact of an execution kept together with what has just happened."""
+        if live.kept is not None and self.broken is None:
+            live.kept.facts.append(Fact(live.id, name, value))
+            self.mark(live)
+
     def rouse(self) -> None:
         """Have the thread write what there is."""
         if self._dirty and not self._awake:  # else the thread looks by itself before it sleeps
@@ -154,9 +168,13 @@ class Recorder:
         if made is UNSET:
             return
         try:
-            call.encoded = encode(made, call.task.id)
+            call.encoded = (encode(made, call.task.id),)
         except SerializationError as error:
             call.error, call.unstorable = error, True
+
+    def is_helped_by(self, pool: Pool) -> bool:
+        """Whether a worker that has finished a call and finds no other writes the journal meanwhile."""
+        return self.strict and pool.may_block
 
     def wait(self, live: Live) -> None:
         """Wait until everything of an execution that has happened so far is on disk.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+from msgspec import Struct
 
 from nerv import eventlog as log
 from nerv.eventlog import Record
@@ -27,6 +29,24 @@ from nerv.states import (
 from nerv.statuses import WorkflowStatus
 
 
+class Plan(Struct):
+    """What there is to do when an execution goes on.
+
+    Attributes:
+        facts: what the WORKFLOW_RECOVERED event says.
+        dead: tasks that were lost so often that they fail now, and with what.
+        gone: tasks that the workflow has no more; those that haven't ended are skipped.
+        added: ids of the tasks that it has got since, at the end of all.
+        failed: which of the dead have failed; the others were stopped by that.
+    """
+
+    facts: Mapping[str, Any]
+    dead: Mapping[int, BaseException] = {}
+    gone: Sequence[int] = ()
+    added: Sequence[str] = ()
+    failed: list[int] = []
+
+
 class Replay:
     """An execution's records, taken in by a scheduler that hasn't started.
 
@@ -41,6 +61,8 @@ class Replay:
         due: task number -> until when it waits (epoch seconds; None: not for a time), of those that wait.
         undone: the numbers of the tasks that were compensated.
         again: the numbers of the completed tasks that run again, since their results weren't kept.
+        recovered_at: the seq of the last WORKFLOW_RECOVERED, 0 if there is none.
+        heard_at: task number -> the seq of the last that happened to it.
     """
 
     def __init__(self, scheduler: Scheduler, records: Sequence[Record], numbers: Mapping[str, int]) -> None:
@@ -49,11 +71,14 @@ class Replay:
         self.undone: set[int] = set()
         self._scheduler = scheduler
         self._numbers = numbers
-        for code, number, _, attempt, data in records:
+        self.recovered_at = 0
+        self.heard_at: dict[int, int] = {}
+        for seq, (code, number, _, attempt, data) in enumerate(records, 1):
             if number >= 0:
+                self.heard_at[number] = seq
                 self._take_in(code, number, attempt, data)
             else:
-                self._turn(code, data)
+                self._turn(seq, code, data)
         self.lost = [number for number, state in enumerate(scheduler.state) if state == RUNNING]
         self.again: list[int] = []
         self._count()
@@ -65,16 +90,26 @@ class Replay:
             scheduler.state[number] = after
         if code == log.TASK_STARTED:
             scheduler.attempts[number] = attempt
-        elif after == WAITING:
-            self.due[number] = data.get("due")
-        elif after == SKIPPED and data.get("cause") in self._numbers:
-            scheduler.blame[number] = self._numbers[data["cause"]]
+        elif code == log.TASK_RETRYING:
+            self.due[number] = data["due"]
+        elif code == log.TASK_WAITING:
+            self.due.pop(number, None)
+            scheduler.lost[number] += data.get("reason") == INTERRUPTED
+        elif after == SKIPPED:
+            self._skip(number, data)
         elif code == log.TASK_COMPENSATED:
             self.undone.add(number)
         elif code == log.TASK_REPRIORITIZED:
             scheduler.set_priority(number, data["priority"])
 
-    def _turn(self, code: int, data: Any) -> None:
+    def _skip(self, number: int, data: Any) -> None:
+        scheduler = self._scheduler
+        if data.get("removed"):
+            scheduler.excused += 1
+        elif data.get("cause") in self._numbers:
+            scheduler.blame[number] = self._numbers[data["cause"]]
+
+    def _turn(self, seq: int, code: int, data: Any) -> None:
         """What happened to the execution itself."""
         scheduler = self._scheduler
         if code == log.WORKFLOW_PAUSED:
@@ -82,11 +117,9 @@ class Replay:
         elif code in (log.WORKFLOW_STARTED, log.WORKFLOW_RESUMED):
             scheduler.status = WorkflowStatus.RUNNING
         elif code == log.WORKFLOW_RECOVERED:
-            for task_id in data["lost"]:
-                if task_id in self._numbers:
-                    scheduler.lost[self._numbers[task_id]] += 1
-                    self.losses[self._numbers[task_id]] += 1
-            self.losses.update(self._numbers[one] for one in data["suspected"] if one in self._numbers)
+            self.recovered_at = seq
+            if not data.get("left"):
+                self.losses.update(self._numbers[one] for one in [*data["lost"], *data["suspected"]])
         elif code in _ENDS:
             scheduler.status = _ENDS[code]
 
@@ -96,6 +129,7 @@ class Replay:
         scheduler.unfinished = sum(state < COMPLETED for state in scheduler.state)
         for state in range(COMPLETED, len(STATUSES)):
             scheduler.counts[state] = scheduler.state.count(state)
+        scheduler.brought_back()
         for number, state in enumerate(scheduler.state):
             if state < COMPLETED:
                 scheduler.missing[number] = self._missing(number)
@@ -137,56 +171,84 @@ class Replay:
                 todo += needs[number]
         for number in again:
             state[number] = PENDING
+            self.due.pop(number, None)
         self.again = sorted(again)
         self._count()
 
     # ---- going on ---------------------------------------------------------------------------------------------------
 
-    def go_on(
-        self, now: float, epoch: float, facts: Mapping[str, Any], dead: Mapping[int, BaseException] | None = None
-    ) -> None:
+    def ready(self) -> list[int]:
+        """The tasks that need nothing any more, and haven't begun."""
+        scheduler = self._scheduler
+        return [
+            number for number, state in enumerate(scheduler.state) if state == PENDING and not scheduler.missing[number]
+        ]
+
+    def go_on(self, now: float, epoch: float, plan: Plan) -> None:
         """Have the scheduler go on from here: what was lost waits to run again, what is ready is ready.
 
         Args:
             now: the moment.
             epoch: epoch seconds at the moment 0.0.
-            facts: what the WORKFLOW_RECOVERED event says.
-            dead: tasks that were lost so often that they fail now, and with what.
+            plan: what there is to do besides.
         """
         scheduler = self._scheduler
         if scheduler.waits is not None:
             scheduler.waits.scheduler = scheduler
-        scheduler.records.append((log.WORKFLOW_RECOVERED, -1, now, 0, dict(facts)))
-        scheduler.stopping = scheduler.cancelling or (scheduler.fail_fast and bool(scheduler.counts[FAILED]))
         if scheduler.saga is not None:
             scheduler.saga.undone_before = self.undone
+        scheduler.records.append((log.WORKFLOW_RECOVERED, -1, now, 0, dict(plan.facts)))
+        if plan.added:
+            scheduler.records.append((log.TASKS_ADDED, -1, now, 0, {"ids": list(plan.added), "changed": True}))
+        self._call_back(now)
+        ready = self.ready()  # what becomes ready from here on is released on the spot
+        self._end_some(now, plan)
+        for number in ready:
+            if scheduler.state[number] == PENDING and not scheduler.gives_up(number):
+                scheduler.release(number)
+        for number, state in enumerate(scheduler.state):
+            if state == WAITING:
+                self._wait_on(number, now, epoch)
+        scheduler.finish_if_done(now)
+
+    def _call_back(self, now: float) -> None:
+        """What was lost, and what runs again, waits."""
+        scheduler = self._scheduler
         for number in self.lost:
             scheduler.lost[number] += 1
-            scheduler.waiting(number, now, {"reason": "interrupted"})
+            self.due.pop(number, None)
+            scheduler.waiting(number, now, {"reason": INTERRUPTED})
             self._stand_back(number)
         for number in self.again:
             scheduler.waiting(number, now, {"reason": "its result wasn't kept"})
             self._stand_back(number)
-        for number, error in (dead or {}).items():
-            scheduler.failed(number, now, error)
+
+    def _end_some(self, now: float, plan: Plan) -> None:
+        """What won't run any more ends."""
+        scheduler = self._scheduler
+        for number in plan.gone:
+            if not scheduler.has_ended(number):
+                scheduler.remove(number, now)
+        scheduler.stopping |= scheduler.cancelling or scheduler.fault is not None
+        scheduler.stopping |= scheduler.fail_fast and bool(scheduler.counts[FAILED])
+        for number, error in plan.dead.items():
+            if not scheduler.has_ended(number):
+                plan.failed.append(number)
+                scheduler.failed(number, now, error)
         if scheduler.stopping:
             scheduler.stop(now)
         scheduler.spread_on(now)
-        for number, state in enumerate(scheduler.state):
-            if state == PENDING and not scheduler.missing[number] and not scheduler.gives_up(number):
-                scheduler.release(number)
-            elif state == WAITING:
-                self._wait_on(number, now, epoch)
-        scheduler.finish_if_done(now)
 
     def _wait_on(self, number: int, now: float, epoch: float) -> None:
-        """A task that waited: for a moment, which may have come, or for a limit, which starts afresh."""
+        """A task that waited: for its next attempt, whose moment may have come; or for a limit, which starts afresh."""
         due, waits = self.due.get(number), self._scheduler.waits
-        if due is None or waits is None or due - epoch <= now or number in self.lost:
+        if due is None or waits is None or due - epoch <= now:
             self._scheduler.release(number)
         else:
             waits.until(number, now, due - epoch, "retry")
 
+
+INTERRUPTED: Final = "interrupted"
 
 _ENDS = {
     log.WORKFLOW_COMPLETED: WorkflowStatus.COMPLETED,

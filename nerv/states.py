@@ -146,6 +146,9 @@ class TaskStates:
         else:
             heappush(self.entry[self.queue_of[number]], self.ranks[number])
 
+    def brought_back(self) -> None:
+        """The states are those of an execution that goes on."""
+
     def _move(self, number: int, table: dict[int, int], event: EventType) -> None:
         try:
             self.state[number] = table[self.state[number]]

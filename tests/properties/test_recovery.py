@@ -61,7 +61,7 @@ def explore(seed, durability):
 def journal_read(workflow, journal):
     """The execution as a later manager shows it."""
     life = Life(workflow, journal, 0)
-    life.manager._keeping._workflows[workflow.name] = workflow
+    life.manager._keeping.workflows[workflow.name] = workflow
     return life.manager.execution(NAME)
 
 
