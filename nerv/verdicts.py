@@ -15,7 +15,7 @@ sent there after all.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import MethodType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -141,11 +141,16 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._cases: WeakKeyDictionary[Any, Case] = WeakKeyDictionary()
+        self._lasting: dict[Any, Case] = {}  # of what nobody can refer to weakly: methods that are written in C
 
     def of(self, fn: Callable[..., Any]) -> Case:
         """The case of a callable: a partial's or a Task's is its function's, an object's its class's."""
         inner = innermost(fn)
         if isinstance(inner, MethodType):
             inner = inner.__func__
-        key = inner if hasattr(inner, "__qualname__") else type(inner)
-        return self._cases.setdefault(key, Case(name_of(fn)))
+        key = inner if isinstance(inner, Hashable) and hasattr(inner, "__qualname__") else type(inner)
+        case = Case(name_of(fn))
+        try:
+            return self._cases.setdefault(key, case)
+        except TypeError:
+            return self._lasting.setdefault(key, case)

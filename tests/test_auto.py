@@ -3,13 +3,18 @@
 What a call takes is made up here, so that nothing depends on time; one test at the end measures for real.
 """
 
+import gc
+import hashlib
 import logging
+import math
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 import types
+import weakref
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -18,7 +23,7 @@ import pytest
 
 import nerv
 from nerv import Output, RateLimit, RetryPolicy, TaskDef, TaskStatus, Workflow, WorkflowManager
-from nerv.pools.auto import AutoPool
+from nerv.pools.auto import AutoPool, Watch
 from nerv.pools.factory import PoolFactory
 from nerv.pools.weighing import cost
 from nerv.verdicts import LONG, MOST, Case, Figures, Place, Verdicts
@@ -167,6 +172,20 @@ def test_functions_are_known_by_what_is_called_in_the_end():
     assert verdicts.of(Machine()) is verdicts.of(Machine())
     assert verdicts.of(Machine()) is not verdicts.of(Machine().run)
     assert verdicts.of(autofns.where) is not verdicts.of(autofns.burn)
+    assert verdicts.of(str.upper) is verdicts.of(str.upper)
+    assert verdicts.of(str.upper) is not verdicts.of(str.lower)
+    assert verdicts.of(math.factorial) is not verdicts.of(math.comb)
+
+
+def test_nobody_is_kept_alive_for_being_known():
+    def passing():
+        """It goes when its test ends."""
+
+    verdicts, there = Verdicts(), weakref.ref(passing)
+    assert verdicts.of(passing).place is Place.TRIAL
+    del passing
+    gc.collect()
+    assert there() is None
 
 
 def test_what_pickling_costs():
@@ -209,6 +228,13 @@ def test_a_function_that_waits_or_is_quick_stays(figures, measured, caplog):
     assert moved(execution) == []
     assert len(meter.measured) == measured
     assert not [record for record in caplog.records if record.name == "nerv"]
+
+
+def test_what_is_written_in_c_can_be_measured_too():
+    with Meter().manager() as manager:
+        execution = finished(manager, [auto(f"t{i}", str.upper, args=("a",)) for i in range(4)])
+    assert set(execution.results.values()) == {"A"}
+    assert len(moved(execution)) == 2
 
 
 def test_functions_that_cant_be_sent_arent_even_measured():
@@ -584,6 +610,46 @@ def test_a_strict_journal_goes_with_it(tmp_path):
 
 
 # ---- for real -------------------------------------------------------------------------------------------------------
+
+
+class Task:
+    """What a watch needs of a call."""
+
+    abandoned = False
+
+
+def watched(act):
+    """What was said of a function while it ran, and how much of it was seen to compute without the lock."""
+    said = []
+    watch = Watch(Task(), said.append)
+    watch.start()
+    act()
+    watch.stop()
+    return said, watch.free
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="the system doesn't show other threads' clocks")
+def test_a_watch_tells_who_needs_the_interpreter_lock():
+    data = bytes(50_000_000)
+    _, python = watched(lambda: autofns.burn(5_000_000))
+    _, c = watched(lambda: [hashlib.sha256(data) for _ in range(20)])
+    assert python < 0.5 <= c
+
+
+def test_a_watch_says_of_one_that_waits_that_it_waits_and_is_done():
+    told = threading.Event()
+
+    def wait():
+        assert told.wait(30)
+
+    watch = Watch(Task(), lambda busy: busy or told.set())
+    watch.start()
+    wait()
+    for thread in threading.enumerate():
+        if thread.name == "nerv-auto-watch":
+            thread.join(30)
+            assert not thread.is_alive(), "it goes on looking"
+    watch.stop()
 
 
 def test_a_real_measurement_tells_computing_from_waiting():

@@ -40,7 +40,9 @@ PROOF: Final = 0.0002
 """Seconds of CPU in that time which prove it. Measured on a machine with four times as much work as cores: 3 to 40 us
 of a thread that needs the lock, 450 to 1,000 us of one that doesn't."""
 GRIPS: Final = 5
-"""How often that is done in one call, at most."""
+TRIES: Final = 12
+"""How often that is done in one call until it was seen so often what the thread does, and how often at most: on a busy
+machine it may not have had a core meanwhile, which shows nothing."""
 
 Say = Callable[[bool], None]
 
@@ -184,7 +186,7 @@ class Watch:
             now, used_now = time.perf_counter(), self._used()
             computes = used_now - used >= (now - seen) / 2 or _state(self._native) == "R"
             idle = 0 if computes else idle + 1
-            if computes and tries < GRIPS:
+            if computes and tries < TRIES and self._grips < GRIPS:
                 tries += 1
                 self._grip()
             seen, used = time.perf_counter(), self._used()
@@ -204,7 +206,7 @@ class Watch:
         before = self._used()
         _sleeper()(int(GRIP * 1e6))
         used = self._used() - before
-        if used <= 2 * GRIP:  # else somebody else had the lock in between
+        if 0 < used <= 2 * GRIP:  # else it had no core, or somebody else had the lock in between
             self._grips += 1
             self._free_grips += used >= PROOF
 
