@@ -187,7 +187,7 @@ class Families:
             brood.indexed.extend(family.numbers)
         else:
             brood.named.update(zip(seed.names, family.numbers, strict=True))
-        data = {"ids": Ids(scheduler.ids, first, family.count), "parent": str(scheduler.ids[parent])}
+        data = {"ids": Ids(scheduler.ids, first, family.count)}
         scheduler.records.append((TASKS_ADDED, parent, now, scheduler.attempts[parent], data))
         self._wire(family)
         if not family.count:

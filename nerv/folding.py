@@ -179,9 +179,7 @@ class History:
         if code == WORKFLOW_STARTED:
             self._turn(seq, started_at=at, task_count=self._number(ids, data.get("task_count", head.task_count)))
         elif code == _TASKS_ADDED:
-            self._number(ids, len(ids))
-            last = max((self.numbers.get(task_id, -1) for task_id in data.get("ids", ())), default=-1)
-            self._turn(seq, task_count=max(head.task_count, last + 1))
+            self._turn(seq, task_count=self._number(ids, head.task_count + len(data.get("ids", ()))))
         if isinstance(status, WorkflowStatus):
             self._turn(seq, status=status, completed_at=at if status.is_final else None)
 

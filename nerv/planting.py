@@ -113,6 +113,8 @@ class Planter:
         return plant
 
     def _note(self, texts: Sequence[str]) -> None:
+        if not texts:  # the id's text may be long in the making
+            return
         whose = str(self._parent.id)
         self._problems += [Problem(whose, "expand", f"task {whose!r}: {text}") for text in texts]
 
