@@ -171,7 +171,7 @@ class Cluster:
         from nerv.pools.dask_worker import tell
 
         for address, theirs in keys.items():
-            with suppress(Exception):  # a worker that is gone runs nothing
+            with suppress(OSError):  # a scheduler that is gone has nobody to tell
                 assert self.client is not None
                 self.client.run(tell, theirs, given_up=given_up, workers=[address], on_error="return")
 

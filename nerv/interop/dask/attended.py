@@ -62,6 +62,16 @@ class Attended:
         self.places: dict[Any, int] = {}
         self.ended: SimpleQueue[tuple[Call, Future[Any]]] = SimpleQueue()
 
+    def run_in(self, pool: Any, workers: int) -> MutableMapping[Any, Any]:
+        """`run`, in a pool that the caller brings; None: in so many threads of its own."""
+        if pool is not None:
+            return self.run(*as_executor(pool))
+        threads = ThreadPoolExecutor(workers, thread_name_prefix="nerv-dask")
+        try:
+            return self.run(threads, workers)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
     def run(self, executor: Executor, limit: int) -> MutableMapping[Any, Any]:
         """The cache, with the wanted results in it.
 

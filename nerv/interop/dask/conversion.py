@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from operator import getitem
 from typing import Any, Final
 
@@ -106,12 +107,9 @@ class _Draft:
     def _task(self, key: Any, node: GraphNode) -> TaskDef:
         metadata = TaskMetadata(values={_KEY: key})
         if type(node) is Task and not wants_context(node.func) and not is_coroutine_function(node.func):
-            try:
+            with suppress(_UnsayableError):
                 args = tuple([self._argument(arg) for arg in node.args])
                 kwargs = {name: self._argument(arg) for name, arg in node.kwargs.items()}
-            except _UnsayableError:
-                pass
-            else:
                 return TaskDef(self._ids[key], node.func, args=args, kwargs=kwargs, metadata=metadata)
         needs = tuple(sorted(node.dependencies, key=str))
         args = tuple([Output(self._ids[need]) for need in needs])

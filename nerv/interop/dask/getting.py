@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dask import config
@@ -69,10 +68,4 @@ def get(
             callbacks=tuple(active),
             again=bool(rerun_exceptions_locally),
         )
-        if pool is not None:
-            return nested_get(keys, run.run(*attended.as_executor(pool)))
-        threads = ThreadPoolExecutor(workers, thread_name_prefix="nerv-dask")
-        try:
-            return nested_get(keys, run.run(threads, workers))
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        return nested_get(keys, run.run_in(pool, workers))
