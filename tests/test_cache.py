@@ -618,6 +618,18 @@ def test_closing_the_manager_ends_who_waits():
     assert {ended(one).status.name, ended(other).status.name} <= {"COMPLETED", "CANCELLED"}
 
 
+def test_an_execution_that_has_ended_computes_for_nobody():
+    """However it ended: here a rate limit held the cleanup that others waited for when the engine was halted."""
+    limit = RateLimit(1, 1e6, name="slow")
+    manager = WorkflowManager(clock=FakeClock(), grace=0.0)
+    go(manager, TaskDef("first", int, rate_limit=limit))
+    one = manager.start(flow(TaskDef("b", int), cached(counted, 1, rate_limit=limit, run_when="all_finished")))
+    eventually(lambda: [waiting.reason for waiting in one.waiting()] == ["rate limit 'slow'"])
+    manager.close()
+    assert statuses(one)["a"] == "CANCELLED"
+    assert not manager._desk._flights
+
+
 # ---- with other policies --------------------------------------------------------------------------------------------
 
 
