@@ -171,7 +171,9 @@ class Execution:
         if live.tasks[number].cache is not None and status_map["status"] is TaskStatus.COMPLETED:
             facts = {"cached": False, **facts}
         key = live.log.ids[number]
-        return reports.task_result(key, status_map, live.values, ChainMap(live.errors, live.taken_on), facts)
+        seconds = reports.last_seconds(live.log, number) if status_map["attempts"] > 1 else None
+        errors = ChainMap(live.errors, live.taken_on)
+        return reports.task_result(key, status_map, live.values, errors, facts, seconds=seconds)
 
     def _number(self, task_id: str) -> int:
         number = self._live.number_of(task_id)

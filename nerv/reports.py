@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nerv.live import Live
 
 _ENDS = (EventType.TASK_COMPLETED, EventType.TASK_FAILED, EventType.TASK_CANCELLED)
+_ATTEMPT_ENDS = (*_ENDS, EventType.TASK_RETRYING)
 
 
 _TOLD = ("error", "cause", "reason", "result", "due", "done", "total", "message")
@@ -32,6 +33,31 @@ def last_facts(log: EventLog, number: int) -> Mapping[str, Any]:
         if task == number and CODES[code] in _ENDS:
             return data or {}
     return {}
+
+
+def last_seconds(log: EventLog, number: int) -> float:
+    """How long a task's last attempt took; 0.0 while it runs."""
+    ended = None
+    for code, task, at, _, _ in reversed(log.records[:]):
+        if task == number:
+            if code == TASK_STARTED:
+                return 0.0 if ended is None else ended - at
+            if CODES[code] in _ATTEMPT_ENDS:
+                ended = at
+    return 0.0
+
+
+def attempt_seconds(log: EventLog) -> dict[int, float]:
+    """Task number -> seconds that its last attempt took, of those that had one, without the delay before the next."""
+    begun: dict[int, float] = {}
+    took: dict[int, float] = {}
+    for code, task, at, _, _ in log.records[:]:
+        if code == TASK_STARTED:
+            begun[task] = at
+            took.pop(task, None)
+        elif task in begun and CODES[code] in _ATTEMPT_ENDS:
+            took[task] = at - begun.pop(task)
+    return took
 
 
 class Waiting(NamedTuple):
@@ -85,16 +111,23 @@ def task_result(
     values: Mapping[str, Any],
     errors: Mapping[str, BaseException],
     facts: Mapping[str, Any],
+    *,
+    seconds: float | None = None,
 ) -> TaskResult[Any]:
-    """A task's result record, from its state map, what the engine holds, and what its last event says."""
+    """A task's result record, from its state map, what the engine holds, and what its last event says.
+
+    `seconds` is how long its last attempt took, if that wasn't its first.
+    """
     started, ended = state["started_at"], state["completed_at"]
+    if seconds is None:
+        seconds = ended - started if started is not None and ended is not None else 0.0
     result = values.raw(task_id) if isinstance(values, FarValues) and task_id in values else values.get(task_id)
     return (FarTaskResult if isinstance(result, Far) else TaskResult)(
         task_id=str(task_id),
         status=state["status"],
         result=result,
         error=errors.get(task_id, facts.get("error")),
-        execution_time=ended - started if started is not None and ended is not None else 0.0,
+        execution_time=seconds,
         attempts=state["attempts"],
         started_at=started,
         completed_at=ended,
@@ -141,11 +174,8 @@ def summary(execution: Execution, slowest: int = 5) -> str:
     if failures:
         lines.append("  failed:")
         lines += [f"    {task}  {_one_line(described(error))}" for task, error in failures.items()]
-    timed = [
-        (entry["completed_at"] - entry["started_at"], task)
-        for task, entry in tasks.items()
-        if entry["started_at"] is not None and entry["completed_at"] is not None
-    ]
+    log = execution.log
+    timed = [(seconds, log.ids[number]) for number, seconds in attempt_seconds(log).items()]
     if timed:
         lines.append("  slowest:")
         lines += [f"    {took:9.3f} s  {task}" for took, task in sorted(timed, reverse=True)[:slowest]]
@@ -181,7 +211,7 @@ def write_trace(log: EventLog, path: str) -> None:
                 tracks += 1
                 heappush(free, tracks)
             begun[task] = (at, heappop(free))
-        elif CODES[code] in _ENDS and task in begun:
+        elif CODES[code] in _ATTEMPT_ENDS and task in begun:
             since, track = begun.pop(task)
             heappush(free, track)
             args = {"attempt": attempt, "outcome": CODES[code].name}

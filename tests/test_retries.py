@@ -1,6 +1,7 @@
 """Retries and fallbacks: attempts counted exactly, waits that hold no worker, and what stands in for a result."""
 
 import gc
+import json
 import threading
 from itertools import pairwise
 
@@ -110,6 +111,24 @@ def test_each_attempt_knows_its_number_and_keeps_its_idempotency_key():
         rig.run(TaskDef("a", job, retry_policy=3))
     assert seen == [1, 2, 3]
     assert len(keys) == 1
+
+
+def test_times_are_those_of_the_last_attempt_and_every_attempt_has_its_bar(tmp_path):
+    policy = tried(3, initial_interval=100, backoff_coefficient=1, maximum_interval=100)
+    with Rig(workers=1, seconds={"a": 2}) as rig:
+        execution = rig.run(TaskDef("a", Failing(2), retry_policy=policy), TaskDef("b", give, args=(1,)))
+    result = execution.task("a")
+    assert result.execution_time == pytest.approx(2)
+    assert result.completed_at - result.started_at == pytest.approx(206), "the first attempt's start"
+    assert "2.000 s  a" in execution.summary()
+    execution.to_trace(str(tmp_path / "trace.json"))
+    bars = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert [(bar["ts"] / 1e6, bar["dur"] / 1e6, bar["args"]) for bar in bars if bar["name"] == "a"] == [
+        (0, 2, {"attempt": 1, "outcome": "TASK_RETRYING"}),
+        (102, 2, {"attempt": 2, "outcome": "TASK_RETRYING"}),
+        (204, 2, {"attempt": 3, "outcome": "TASK_COMPLETED"}),
+    ]
+    assert {bar["tid"] for bar in bars} == {1}, "one at a time, on one track"
 
 
 def test_waiting_for_a_retry_holds_no_worker():
