@@ -153,6 +153,9 @@ OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "c
 # A library that loads nerv, not the other way round -> the module that it loads.
 HOSTS = {"pytest": "nerv.pytest_plugin"}
 
+# library -> the modules that import it, which only an extra of the same name as its project brings.
+EXTRAS = dict.fromkeys(("dask", "distributed"), r"nerv\.(interop\.dask|pools\.dask)")
+
 # The decisions are pure: these layers know no thread, clock, file or loop.
 PURE = (
     "scheduler", "verdicts", "placement", "states", "families", "suspensions", "branching", "detours", "levels",
@@ -229,6 +232,12 @@ def test_decisions_know_no_thread_clock_file_or_loop():
     assert not [str(one) for one in IMPORTS if pure.fullmatch(one.importer) and top(one.target) in IMPURE]
 
 
+def is_an_extra(one):
+    """Whether an import is of a library that only an extra brings, by a module that is for it."""
+    owner = EXTRAS.get(top(one.target))
+    return owner is not None and re.match(owner, one.importer)
+
+
 def test_every_library_that_is_imported_is_declared():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[<>=\[;]", line)[0] for line in project["dependencies"]}
@@ -239,6 +248,7 @@ def test_every_library_that_is_imported_is_declared():
         for one in IMPORTS
         if top(one.target) not in known
         and HOSTS.get(top(one.target)) != one.importer
+        and not is_an_extra(one)
         and not declared & {name.lower() for name in owners.get(top(one.target), ())}
     ]
     assert not undeclared

@@ -53,19 +53,22 @@ def get(
         KeyboardInterrupt: Ctrl-C; likewise.
     """
     wanted = set(flatten(keys)) if isinstance(keys, list) else {keys}
-    pool = config.get("pool", None) if pool is None else pool
-    cache = config.get("cache", None) if cache is None else cache
+    pool, cache = _chosen("pool", pool), _chosen("cache", cache)
     workers = num_workers or config.get("num_workers", None) or CPU_COUNT
-    if rerun_exceptions_locally is None:
-        rerun_exceptions_locally = config.get("rerun_exceptions_locally", False)
+    again = bool(_chosen("rerun_exceptions_locally", rerun_exceptions_locally))
     with local_callbacks(callbacks) as active:
-        if not active and pool is None and cache is None and not rerun_exceptions_locally:
+        if not active and pool is None and cache is None and not again:
             return nested_get(keys, quick.run(Culled(as_nodes(dsk), wanted), wanted, workers))
         run = attended.Attended(
-            as_nodes(dsk, () if cache is None else cache),
+            as_nodes(dsk, cache or ()),
             wanted,
             cache={} if cache is None else cache,
             callbacks=tuple(active),
-            again=bool(rerun_exceptions_locally),
+            again=again,
         )
         return nested_get(keys, run.run_in(pool, workers))
+
+
+def _chosen(name: str, given: Any) -> Any:
+    """What was given, or what Dask's configuration says."""
+    return config.get(name, None) if given is None else given
