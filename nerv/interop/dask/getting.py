@@ -35,10 +35,8 @@ def get(
         dsk: the graph, a mapping of keys to tasks; or whatever has a `__dask_graph__`.
         keys: a key, or a list of keys and lists.
         cache: results that are known already, by key; it is kept up to date.
-        num_workers: threads; default: `dask.system.CPU_COUNT`. With 1 tasks run in the caller's own, as with Dask's
-            synchronous scheduler, for debuggers and profilers.
-        pool: a `concurrent.futures.Executor` or a `multiprocessing.pool.Pool` to run the tasks, in place of threads of
-            its own.
+        num_workers: threads; default: `dask.system.CPU_COUNT`. With 1 tasks run in the caller's own, for debuggers.
+        pool: a `concurrent.futures.Executor` or `multiprocessing.pool.Pool`, in place of threads of its own.
         callbacks: Dask's callbacks, as tuples of five functions; default: those that are active.
         rerun_exceptions_locally: run a task that failed again in this thread, for a debugger to see.
         **_: what else `compute` was given; it is for other schedulers.
