@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from random import Random
 from typing import Any, Final, Self
 
 import msgspec
 
-from nerv.errors import JournalError
 from nerv.events import Event
 from nerv.execution import Execution
 from nerv.manager import WorkflowManager
@@ -207,11 +205,12 @@ def seed_jitter(manager: WorkflowManager, seed: int | str) -> None:
 
 def written(manager: WorkflowManager) -> None:
     """Let what has happened get into the journal, if there is one: then nothing depends on how quick its thread is."""
-    engine = manager.engine
-    if engine.recorder is not None:
-        for live in list(engine.lives.values()):
-            with suppress(JournalError):  # the execution has failed with it
-                engine.recorder.wait(live)
+    recorder = manager.engine.recorder
+    while recorder is not None:
+        recorder.commit()
+        with recorder._writing, manager.engine.lock:  # noqa: SLF001  its thread isn't at it either, then
+            if recorder.broken is not None or not recorder._dirty:  # noqa: SLF001
+                return
 
 
 def with_turns(settings: Mapping[str, Any]) -> dict[str, Any]:
