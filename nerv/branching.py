@@ -16,6 +16,7 @@ from nerv.events import EventType
 from nerv.families import Families, Seed
 from nerv.sagas import Saga
 from nerv.states import (
+    ALL_COMPLETED,
     ALL_FINISHED,
     ANY_COMPLETED,
     CANCELLED,
@@ -190,6 +191,20 @@ class Branching(TaskStates):
                 else:
                     self._give_up(dependent, because, now)
                 ended.append(dependent)
+
+    def skip_followers(self, number: int, now: float) -> None:
+        """A task has failed, so those that have added it will: what needs one of those is skipped for the failure."""
+        family = None if self.families is None else self.families.of(number)
+        while family is not None and family.seed.fails and not family.parted:
+            followers = [
+                one
+                for one in self._dependents[family.parent]
+                if self.state[one] == PENDING and self.rules[one] == ALL_COMPLETED
+            ]
+            for one in followers:
+                self._give_up(one, number, now)
+            self._spread(followers, now)
+            family = self.families.of(family.parent)  # type: ignore[union-attr]  # there is one
 
     def spread_on(self, now: float) -> None:
         """Records may end in the midst of a spread, if a journal was torn: go on with it."""

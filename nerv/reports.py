@@ -215,7 +215,7 @@ def write_trace(log: EventLog, path: str) -> None:
             since, track = begun.pop(task)
             heappush(free, track)
             args = {"attempt": attempt, "outcome": CODES[code].name}
-            bars.append(_bar(log.ids[task], since - start, at - since, track, args))
+            bars.append(_bar(str(log.ids[task]), since - start, at - since, track, args))
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"traceEvents": bars, "displayTimeUnit": "ms", "otherData": {"execution": log.execution_id}}, file)
 

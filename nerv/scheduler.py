@@ -290,6 +290,7 @@ class Scheduler(Detours):
             families.failed(number, now)
         if self.fail_fast and not self.stopping:
             if families is None or not families.takes_on(number):
+                self.skip_followers(number, now)
                 self.stop(now)
             else:
                 families.contain(number, now)

@@ -142,7 +142,7 @@ class _Tasks:
         return number
 
     def __iter__(self) -> Iterator[str]:
-        return islice(self._source.ids, self._count)
+        return map(str, islice(self._source.ids, self._count))  # of tasks that were added, some are made when read
 
     def __len__(self) -> int:
         return self._count
@@ -203,7 +203,7 @@ class TaskSet(AbstractSet[str]):
         return number is not None and self._source.status(number, self._seq) is self._status
 
     def __iter__(self) -> Iterator[str]:
-        return map(self._source.ids.__getitem__, self._source.inside(self._status, self._seq, self._size))
+        return (str(self._source.ids[number]) for number in self._source.inside(self._status, self._seq, self._size))
 
     def __len__(self) -> int:
         return self._size

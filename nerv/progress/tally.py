@@ -80,7 +80,7 @@ class Tally:
                 if self._said:
                     self._said.pop(task, None)
                 if code == eventlog.TASK_FAILED:
-                    self.failures.append((clean(self._log.ids[task]), _error_text(data)))
+                    self.failures.append((clean(str(self._log.ids[task])), _error_text(data)))
             else:
                 self._read_other(code, task, data)
 
@@ -115,7 +115,7 @@ class Tally:
     def _described(self, task: int, at: float) -> Running:
         said = self._said.get(task, {})
         message = clean(said.get("message") or "")
-        return Running(clean(self._log.ids[task]), self._log.epoch + at, said.get("done"), said.get("total"), message)
+        return Running(clean(str(self._log.ids[task])), self._log.epoch + at, said.get("done"), said.get("total"), message)
 
     def counts(self) -> str:
         """`312/660 done, 4 running, 2 failed`."""
