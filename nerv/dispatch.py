@@ -8,7 +8,7 @@ isn't full, `call_up` tells the pool, which decides by itself whom to wake and w
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 from random import Random
@@ -381,10 +381,10 @@ class Dispatch:
             return
         self._quiet.notify_all()
         live.disarm()
+        release: list[Effect] = [live.ended.set, *live.on_end]
         if live.inline is not None:
             del self._turns[live.inline]
-            self._effects.noted.append(live.inline.wake)
-        release: Iterable[Effect] = (live.ended.set, *live.on_end)
+            release.insert(1, live.inline.wake)  # who serves it looks whether it has ended
         self._effects.noted.extend(release if self.recorder is None else self.recorder.ended(live, release))
 
     def _stop_running(self, live: Live) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from nerv.errors import ConfigError, JournalError, near
+from nerv.errors import ConfigError, JournalError, UnknownIdError, near
 from nerv.journal.base import Batch, Fact
 
 if TYPE_CHECKING:
@@ -50,15 +51,20 @@ class RestartOrchestrator:
         self._journal: Journal = manager.journal
         self._drain = drain
 
-    def restart(self, *, ignoring: str | None = None) -> NoReturn:
+    def restart(self, *, holding: str | None = None) -> NoReturn:
         """Drain, persist, stop, and exec. It doesn't return; recover and `verify` in the new program.
 
         Args:
-            ignoring: a signal that the new program ignores until it says otherwise: it would end it while it starts.
+            holding: a signal that is held back from now on until the new program is ready for it (`Restarting`):
+                it would end it while it starts. Only the main thread can say so for all.
         """
         self.stop()
-        if ignoring is not None:
-            signal.signal(signal.Signals[ignoring], signal.SIG_IGN)
+        self.replace(holding=holding)
+
+    def replace(self, *, holding: str | None = None) -> NoReturn:
+        """The second half of `restart`: after `stop`, the program's place is taken."""
+        if holding is not None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.Signals[holding]})
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(self.command[0], self.command)  # noqa: S606  this very program, or what the caller says
@@ -86,42 +92,104 @@ class RestartOrchestrator:
         if told is None:
             return {}
         before: dict[str, int] = told["counts"]
-        now = counted(self._journal)
-        lost = [
-            f"{one!r} ({now.get(one, 0)} of {count} events)" for one, count in before.items() if now.get(one, 0) < count
-        ]
+        held = {one: self._held(one) for one in before}
+        lost = [f"{one!r} ({held[one]} of {count} events)" for one, count in before.items() if held[one] < count]
         if lost:
             raise JournalError(f"after the restart the journal holds less than before: {', '.join(lost)}")
         self._journal.write(Batch(facts=[Fact(_OWNER, _COUNTS, None)]))
         return before
 
-
-def counted(journal: Journal) -> dict[str, int]:
-    """How many events a journal holds of each execution that hasn't ended."""
-    return {record.id: sum(1 for _ in journal.events(record.id)) for record in journal.unfinished()}
+    def _held(self, execution_id: str) -> int:
+        """How many events the journal holds of an execution."""
+        try:
+            return sum(1 for _ in self._journal.events(execution_id))
+        except UnknownIdError:
+            return 0
 
 
 class RestartRequested(BaseException):
-    """Raised in the main thread when the signal arrives that asks for a restart."""
+    """Everything was stopped for a restart: whoever catches it tidies up, then has `orchestrator` replace it."""
+
+    def __init__(self, orchestrator: RestartOrchestrator) -> None:
+        super().__init__("a restart was asked for")
+        self.orchestrator = orchestrator
 
 
-@contextmanager
-def restarting_on(name: str) -> Iterator[None]:
-    """Meanwhile a signal such as SIGHUP raises `RestartRequested` in the main thread.
+class Restarting:
+    """Runs an execution in the main thread under a signal that asks for a restart. A context manager.
+
+    The signal's handler only puts a note into a queue, which is all that is safe wherever the main thread happens to
+    be, also inside a task's function. A thread of its own finds it, and drains and stops; that ends the main thread's
+    wait, and `RestartRequested` is raised there.
+
+    Args:
+        name: the signal, such as SIGHUP.
+        orchestrator: who restarts.
 
     Raises:
         ConfigError: this system has no such signal.
     """
-    known = [one.name for one in signal.Signals]
-    if name not in known:
-        raise ConfigError(f"this system has no signal {name!r}{near(name, known)}, so nothing can be reloaded on it")
 
-    def ask(_: int, __: FrameType | None) -> None:
-        raise RestartRequested
+    def __init__(self, name: str, orchestrator: RestartOrchestrator) -> None:
+        known = [one.name for one in signal.Signals]
+        if name not in known:
+            text = f"this system has no signal {name!r}{near(name, known)}, so nothing can be reloaded on it"
+            raise ConfigError(text)
+        self._number = signal.Signals[name]
+        self._orchestrator = orchestrator
+        self._notes: SimpleQueue[bool] = SimpleQueue()
+        self._before: Callable[..., Any] | int | None = None
+        self._error: BaseException | None = None
+        self._was_asked = False
+        self._thread = threading.Thread(target=self._watch, name="nerv-restart", daemon=True)
 
-    number = signal.Signals[name]
-    before: Callable[..., Any] | int | None = signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        signal.signal(number, before if before is not None else signal.SIG_DFL)
+    def __enter__(self) -> Self:
+        self._before = signal.signal(self._number, self._ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._number})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave_off()
+        signal.signal(self._number, self._before if self._before is not None else signal.SIG_DFL)
+
+    def attend(self) -> None:
+        """The execution has been started: from now on a restart may be carried out. Who asked before waits till now."""
+        self._thread.start()
+
+    def restart_if_asked(self) -> None:
+        """When the execution's wait has ended: see whether that is why. The signal is held back from then on.
+
+        Raises:
+                RestartRequested: it was asked for, and everything has been stopped.
+            JournalError: it couldn't be stopped as it should be.
+        """
+        self._leave_off()
+        if self._error is not None:
+            raise self._error
+        if self._was_asked:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {self._number})
+            raise RestartRequested(self._orchestrator)
+
+    def _leave_off(self) -> None:
+        """Nobody can ask any more; who has is served."""
+        self._notes.put(False)  # noqa: FBT003  no restart
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _ask(self, _: int, __: FrameType | None) -> None:
+        self._notes.put(True)  # noqa: FBT003  a restart is asked for
+
+    def _watch(self) -> None:
+        if not self._notes.get():
+            return
+        self._was_asked = True
+        try:
+            self._orchestrator.stop()
+        except BaseException as error:  # noqa: BLE001  the main thread raises it
+            self._error = error
+            self._orchestrator.manager.close()
+
+
+def counted(journal: Journal) -> dict[str, int]:
+    """How many events a journal holds of each execution that hasn't ended."""
+    return {record.id: sum(1 for _ in journal.events(record.id)) for record in journal.unfinished()}

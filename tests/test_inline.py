@@ -221,3 +221,10 @@ def test_results_arguments_and_errors_are_the_same_objects():
     execution = run(flow(*tasks, TaskDef("c", fail, pool="inline", dependencies=["b"])), raise_on_failure=False)
     assert execution["b"][0] is mine
     assert execution.failures["c"] is error
+
+
+def test_whoever_serves_inline_tasks_hears_of_the_end_when_it_is_in_the_journal(tmp_path):
+    inline = [TaskDef("a", int, pool="inline"), TaskDef("b", int, pool="inline", dependencies=["a"])]
+    with WorkflowManager(journal=tmp_path / "runs.db") as manager:
+        ended = [manager.start(flow(*inline)).wait(PATIENCE) for _ in range(20)]
+    assert all(ended)

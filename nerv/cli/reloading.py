@@ -23,29 +23,29 @@ def run_reloadable(
     execution_id: str | None,
     **settings: Any,
 ) -> Execution:
-    """Run a workflow; when the signal of that name arrives, drain, persist, stop, exec, recover and verify.
+    """Run a workflow under a signal that asks for a restart. After one, verify what the journal holds first.
 
     Raises:
+        RestartRequested: the signal has come, and everything was stopped: it is time to exec.
         ConfigError: no such signal here, or no journal.
         JournalError: after the restart events are missing.
     """
-    from nerv.restarting import RestartOrchestrator, RestartRequested, restarting_on
+    from nerv.restarting import Restarting, RestartOrchestrator
 
     if "journal" not in settings:
         raise ConfigError("--reload-on needs --journal FILE: what isn't kept can't be gone on with")
     manager = WorkflowManager(**settings)
-    orchestrator = RestartOrchestrator(manager)
-    execution = None
     try:
-        with restarting_on(name):
+        orchestrator = RestartOrchestrator(manager)
+        with Restarting(name, orchestrator) as restarting:
             orchestrator.verify()
             execution = manager.start(workflow, params, targets=targets, execution_id=execution_id)
+            if execution_id is None:
+                orchestrator.command += ["--execution-id", execution.id]
+            restarting.attend()
             with _view(execution) if progress else nullcontext():
                 execution.wait()
-    except RestartRequested:
-        if execution is not None and execution_id is None:
-            orchestrator.command += ["--execution-id", execution.id]
-        orchestrator.restart(ignoring=name)
+            restarting.restart_if_asked()
     finally:
         manager.close()
     return execution

@@ -17,6 +17,7 @@ from nerv.cli.targets import load
 from nerv.cli.tracebacks import shortened
 from nerv.errors import ConfigError, NervError, WorkflowDefinitionError, described
 from nerv.execution import Execution
+from nerv.restarting import RestartRequested
 from nerv.running import run as run_workflow
 from nerv.statuses import WorkflowStatus
 
@@ -174,6 +175,8 @@ def run(
     except KeyboardInterrupt:
         console.complain("nerv: interrupted")
         raise typer.Exit(console.INTERRUPTED) from None
+    except RestartRequested as request:  # stdout is what it was again
+        request.orchestrator.replace()
     raise typer.Exit(_CODES.get(execution.status, console.FAILED))
 
 
