@@ -151,7 +151,7 @@ class Dispatch:
             )
             call.claimed = bool(calls)
             if live.placement is not None:
-                live.placement.mark(call, lane.queue)
+                live.placement.mark(call)
         turns.served(lane)
         self._tell(live)
         if call is not None:

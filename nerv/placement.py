@@ -51,10 +51,9 @@ class Placement:
 
     def begin(self) -> None:
         """The execution begins: its tasks go where their functions belong by now."""
-        scheduler = self._live.scheduler
         for case, numbers in self._groups.items():
             for number in numbers:
-                self._assign(number, case.place if scheduler.state[number] < COMPLETED else Place.THREAD)
+                self._assign(number, case.place)
 
     def follow(self, case: Case) -> None:
         """The place of a function has changed."""
@@ -63,11 +62,8 @@ class Placement:
         numbers = self._groups[case] = [n for n in self._groups.get(case, ()) if self._may_move(n)]
         for number in numbers:
             call = live.active.get(number)
-            if call is not None:
-                if place is Place.HELD:
-                    continue
-                if call.queue < 0:
-                    call.queue = scheduler.queue_of[number]
+            if call is not None and call.queue < 0:
+                call.queue = scheduler.queue_of[number]
             self._assign(number, place)
         for heaps in {id(heaps): heaps for heaps in (scheduler.ready, scheduler.entry)}.values():
             self._move(heaps, set(numbers))
@@ -110,9 +106,9 @@ class Placement:
                 for rank in gone:
                     heappush(heaps[queue_of[rank & NUMBER_MASK]], rank)
 
-    def mark(self, call: Call, queue: int) -> None:
-        """A call was taken from a queue: note if its function was moved there."""
-        if queue == self._queues[Place.PROCESS] and call.number in self._case_of and call.is_attempt:
+    def mark(self, call: Call) -> None:
+        """A process pool has taken a call: note whether its function was moved there."""
+        if call.number in self._case_of:
             call.facts = {"pool": "process"}
 
     def bring_back(self, call: Call) -> None:
@@ -151,7 +147,7 @@ class Placement:
         """A call that is being measured has run for a while."""
         case = self._case_of[call.number]
         with self._live.engine.effects:
-            self._spread(case, changed=case.looked(busy=busy))
+            self._spread(case, changed=not call.abandoned and case.looked(busy=busy))
 
     def measured(self, call: Call, figures: Figures) -> None:
         """A call was measured."""

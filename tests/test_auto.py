@@ -384,6 +384,112 @@ def test_levels_and_priorities_are_kept(scheduling):
     assert order == ["t3", "t2", "t1", "t0", "last"]
 
 
+@pytest.mark.parametrize("durability", [None, "strict"])
+def test_what_becomes_ready_while_its_function_is_held_goes_where_that_goes(tmp_path, durability):
+    ended = threading.Event()
+
+    def during(call, say):
+        if call.task.id == "t0":
+            say(True)
+            assert ended.wait(30)
+
+    tasks = [auto("t0"), TaskDef("plain", threading.get_ident), *several(3, dependencies=["plain"])[1:]]
+    settings = {} if durability is None else {"journal": tmp_path / "j.db", "durability": durability}
+    with Meter(during=during).manager(**settings) as manager:
+
+        def hear(event):
+            if event.type == "TASK_COMPLETED" and event.task_id == "plain":
+                ended.set()
+
+        execution = finished(manager, tasks, on_event=hear)
+    assert execution.status is nerv.WorkflowStatus.COMPLETED
+    assert moved(execution) == ["t2"]
+
+
+def test_a_call_that_runs_when_its_function_moves_belongs_to_the_pool_that_runs_it():
+    """It runs in the only thread, beyond its timeout; when it is given up there must be room for another."""
+    runs = threading.Event()
+
+    def during(call, say):
+        if call.task.id == "first":
+            say(False)
+            assert runs.wait(30)
+
+    def hear(event):
+        if event.type == "TASK_STARTED" and event.task_id == "long":
+            runs.set()
+
+    autofns.GATE.clear()
+    tasks = [
+        auto("first", autofns.gated, args=(0,), priority=9),
+        auto("long", autofns.gated, args=("wait",), timeout=0.5),
+        TaskDef("plain", threading.get_ident, run_when="all_finished", dependencies=["long"]),
+    ]
+    decisive = COMPUTES._replace(wall=LONG, busy=LONG, held=LONG)
+    try:
+        with Meter(decisive, during).manager(workers=1, failure_policy="continue") as manager:
+            execution = manager.start(Workflow("w", tasks), on_event=hear)
+            assert execution.wait(15), "the thread is taken for ever"
+            autofns.GATE.set()
+    finally:
+        autofns.GATE.set()
+    assert isinstance(execution.failures["long"], nerv.TaskTimeoutError)
+    assert "plain" in execution.results
+
+
+def test_the_slot_that_was_lent_is_given_back():
+    def during(call, say):
+        say(call.task.id != "t1")
+
+    with Meter(WAITS, during).manager() as manager:
+        finished(manager, several(5))
+        assert manager._pools["auto"].running == 0
+
+
+def test_a_task_with_a_cache_looks_in_a_thread_and_computes_where_its_function_belongs():
+    tasks = [auto(f"t{i}", autofns.place_of, args=(i,), cache=nerv.Cache()) for i in range(6)]
+    with Meter().manager() as manager:
+        first = finished(manager, tasks)
+        second = finished(manager, tasks)
+        third = finished(manager, [auto("new", autofns.place_of, args=("new",), cache=nerv.Cache())])
+    assert sum(place != HERE for place in first.results.values()) == 4
+    assert second.results == first.results
+    assert {second.task(task_id).metadata["cached"] for task_id in second.results} == {True}
+    assert third.task("new").metadata == {"cached": False, "pool": "process"}
+
+
+def test_what_was_never_started_is_undone_even_if_its_function_is_held(tmp_path):
+    """Its result came from the cache."""
+    held = threading.Event()
+    undo = partial(autofns.undo, folder=str(tmp_path))
+
+    def during(call, say):
+        if call.task.id == "computes":
+            say(True)
+            held.set()
+            assert autofns.GATE.wait(30)
+
+    def fail():
+        raise RuntimeError("undo all")
+
+    reused = auto("reused", autofns.place_of, args=(1,), cache=nerv.Cache(), compensate=undo)
+    autofns.GATE.clear()
+    try:
+        with Meter(during=during).manager() as manager:
+            finished(manager, [reused])
+            other = manager.start(Workflow("other", [auto("computes", autofns.place_of, args=(2,))]))
+            assert held.wait(30)
+            execution = manager.start(Workflow("w", [reused, TaskDef("fail", fail, dependencies=["reused"])]))
+            while "fail" not in execution.failures:
+                execution.wait(0.01)
+            autofns.GATE.set()
+            assert execution.wait(15), "the compensation waits for ever"
+            assert other.wait(30)
+    finally:
+        autofns.GATE.set()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 # ---- the way back ---------------------------------------------------------------------------------------------------
 
 
@@ -462,7 +568,7 @@ def test_a_call_that_came_back_is_cancelled_with_its_execution():
     listener = Listener()
     logging.getLogger("nerv").addHandler(listener)
     try:
-        with Meter().manager(workers=1, pools={"own": {"kind": "thread", "workers": 1}}) as manager:
+        with Meter().manager(workers=1, pools={"own": {"kind": "thread", "workers": 1}}, grace=60.0) as manager:
             tasks[2] = TaskDef("lock", threading.Lock, dependencies=["t0", "t1"], pool="own")
             execution = manager.start(Workflow("w", tasks))
             assert entered.wait(30)
@@ -482,6 +588,7 @@ def test_a_function_that_workers_cant_import_comes_back(monkeypatch):
     monkeypatch.setitem(sys.modules, "tests_ghost", ghost)
     with Meter().manager() as manager:
         execution = finished(manager, several(6, ghost.spook))
+    assert execution.status is nerv.WorkflowStatus.COMPLETED
     assert set(execution.results.values()) == {HERE}
     assert moved(execution) == []
 
@@ -490,6 +597,7 @@ def test_without_workers_everything_comes_back(monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with Meter().manager() as manager:
         execution = finished(manager, several(40))
+    assert execution.status is nerv.WorkflowStatus.COMPLETED
     assert set(execution.results.values()) == {HERE}
     assert moved(execution) == []
     assert {execution.task(f"t{i}").attempts for i in range(40)} == {1}
@@ -577,6 +685,101 @@ def test_fallbacks_run_here():
         finished(manager, several(3, autofns.fails_in, args=(0, 1)))
         execution = finished(manager, [auto("g", autofns.fails_in, args=(), fallback=instead)])
         assert "missing 2 required" in execution["g"]
+
+
+def test_a_fallback_that_waits_for_a_thread_stays_here_when_its_function_moves():
+    autofns.GATE.clear()
+    blocks, measured = threading.Event(), threading.Event()
+
+    def block():
+        blocks.set()
+        autofns.GATE.wait(30)
+
+    def during(call, say):
+        assert blocks.wait(30)
+
+    meter = Meter(COMPUTES, during)
+    tasks = [
+        TaskDef("block", block, priority=9),
+        *(
+            auto(f"f{i}", autofns.failing, args=(i,), fallback=lambda error: (str(error), os.getpid()))
+            for i in range(3)
+        ),
+    ]
+    try:
+        with meter.manager(workers=1) as manager:
+
+            def hear(event):
+                if event.type == "TASK_STARTED" and event.task_id == "f2":
+                    measured.set()
+
+            execution = manager.start(Workflow("w", tasks), on_event=hear)
+            assert measured.wait(30)
+            autofns.GATE.set()
+            assert execution.wait(30)
+    finally:
+        autofns.GATE.set()
+    assert [execution[f"f{i}"] for i in range(3)] == [(str(i), HERE) for i in range(3)]
+    assert len(meter.measured) == 2
+
+
+def test_a_call_that_was_given_up_says_nothing_more():
+    """Neither that it computes, which would hold its function for ever, nor what it took."""
+    hold, given_up, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def during(call, say):
+        if call.task.id == "t0":
+            assert given_up.wait(30)
+            say(True)
+            assert hold.wait(30)
+
+    def hear(event):
+        if event.type == "TASK_FAILED":
+            given_up.set()
+
+    class Last(Meter):
+        def measure(self, call, say):
+            try:
+                return super().measure(call, say)
+            finally:
+                if call.task.id == "t0":
+                    ended.set()
+
+    decisive = COMPUTES._replace(wall=LONG, busy=LONG, held=LONG)
+    meter = Last({"place_of": decisive}, during)
+    tasks = [auto("t0", autofns.place_of, args=(0,), timeout=0.05, priority=9)]
+    try:
+        with meter.manager(failure_policy="continue") as manager:
+            finished(manager, tasks, on_event=hear)
+            meter.figures = QUICK
+            assert finished(manager, [auto("t1", autofns.place_of, args=(1,))])["t1"] == HERE
+            meter.figures = decisive
+            hold.set()
+            assert ended.wait(30)
+            meter.figures = QUICK
+            after = finished(manager, several(3, autofns.place_of, args=(2,)))
+    finally:
+        hold.set()
+    assert moved(after) == []
+
+
+def test_nobody_is_asked_whether_to_retry_what_only_changes_its_pool():
+    asked = []
+
+    def retry_on(error):
+        asked.append(error)
+        return False
+
+    policy = RetryPolicy(2, retry_on=retry_on)
+    tasks = [
+        *several(2, autofns.place_of, args=(1,)),
+        TaskDef("lock", threading.Lock, dependencies=["t0", "t1"]),
+        auto("bad", autofns.place_of, args=(Output("lock"),), retry_policy=policy),
+    ]
+    with Meter().manager() as manager:
+        execution = finished(manager, tasks)
+    assert execution["bad"] == HERE
+    assert asked == []
 
 
 def test_a_measured_call_that_is_given_up_counts_and_keeps_nobody_waiting():

@@ -95,8 +95,6 @@ class AutoPool(ThreadPool):
 
         def say(busy: bool) -> None:  # noqa: FBT001  it is the whole message
             nonlocal has_lent
-            if call.abandoned:
-                return
             if not has_lent:
                 has_lent = True
                 self.source.lend(self, call)

@@ -72,3 +72,19 @@ def nap(seconds):
     """Wait."""
     time.sleep(seconds)
     return os.getpid()
+
+
+GATE = threading.Event()
+"""Opened by tests, in their own process."""
+
+
+def gated(value):
+    """Waits in this process if it is told to."""
+    if value == "wait":
+        GATE.wait(30)
+    return os.getpid()
+
+
+def failing(value):
+    """Fails."""
+    raise RuntimeError(value)
