@@ -33,10 +33,8 @@ def kill(server, folder, expected, *, seed, kills, durability, **options):
     """Kill one execution so many times, if it lives as long, and compare. The story."""
     random = Random(f"kill {seed} {durability} {options}")
     story = Story(server, folder, random, durability=durability, **options)
-    assert (
-        story.tell(kills, random.choice((5, 20, 80)) if not options.get("processes") else 60)
-        == expected[options.get("mode", "ends")]
-    )
+    calls = 60 if options.get("processes") else random.choice((5, 20, 80))
+    assert story.tell(kills, calls) == expected[options.get("mode", "ends")]
     story.check_whole()
     return story
 

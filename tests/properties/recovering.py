@@ -107,6 +107,10 @@ def random_workflow(seed, most=8, failing=0.1):
     return Workflow("recovered", tasks)
 
 
+class Death(BaseException):
+    """A task has killed the process."""
+
+
 class Life:
     """One life of a manager.
 
@@ -121,6 +125,7 @@ class Life:
         self.journal = journal
         self.clock = FakeClock(auto=True, epoch=1_800_000_000.0 + self.random.random() * 100)
         self.called = Counter()
+        self.poison = None  # the id of the task that kills whoever calls it
         self.pools = SimulatedPools(seed, clock=self.clock, takes=self._takes, perform=self._perform)
         drawn = {"workers": self.random.randint(1, 3), "processes": self.random.randint(1, 2)}
         given = {} if journal is None else {"journal": journal}
@@ -149,6 +154,8 @@ class Life:
     def _perform(self, call):
         if call.is_attempt:
             self.called[call.task.id] += 1
+        if call.is_attempt and call.task.id == self.poison:
+            raise Death
         perform(call)
 
     def step(self):
