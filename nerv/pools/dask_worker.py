@@ -198,7 +198,10 @@ def tell(keys: list[str], *, given_up: bool) -> None:
 
 
 class OneLife(SchedulerPlugin):  # type: ignore[misc]  # what is skipped has no types
-    """In the scheduler: a task of nerv's whose worker dies isn't run again by Dask. Nerv's policies decide that."""
+    """In the scheduler: a task of nerv's whose worker dies isn't run again by Dask. Nerv's policies decide that.
+
+    A result that was there and is lost is made again by Dask as ever.
+    """
 
     name = "nerv"
     idempotent = True
@@ -206,11 +209,19 @@ class OneLife(SchedulerPlugin):  # type: ignore[misc]  # what is skipped has no 
     async def start(self, scheduler: Any) -> None:
         """Told once."""
         self.scheduler = scheduler
+        self.completed: set[str] = set()
 
     def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:  # noqa: ARG002
         """Told of every move of every task."""
-        if finish == "processing" and isinstance(key, str) and key.startswith(PREFIX):
+        if not isinstance(key, str) or not key.startswith(PREFIX):
+            return
+        if finish == "processing" and key not in self.completed:
             self.scheduler.tasks[key].suspicious = self.scheduler.allowed_failures
+        elif finish == "memory":
+            self.scheduler.tasks[key].suspicious = 0
+            self.completed.add(key)
+        elif finish == "forgotten":
+            self.completed.discard(key)
 
 
 def save(files: dict[str, str], dask_worker: Worker) -> list[str]:
