@@ -207,7 +207,7 @@ def test_the_next_program_goes_on_and_verifies_before_or_after_it_has_recovered(
 def test_a_journal_that_has_lost_events_is_refused(stopped):
     file, _, execution, _ = stopped
     with sqlite3.connect(file) as database:
-        database.execute("DELETE FROM frames WHERE frame = (SELECT max(frame) FROM frames)")
+        database.execute("DELETE FROM frames WHERE key = (SELECT max(key) FROM frames)")
     database.close()
     with SqliteJournal(file) as journal:
         left = counted(journal)[execution.id]
