@@ -6,7 +6,7 @@ from typing import Any
 
 from nerv.events import EventType
 from nerv.families import Seed
-from nerv.scheduler import ALL_FINISHED, PENDING, Scheduler
+from nerv.scheduler import ALL_FINISHED, Scheduler
 
 
 class LevelScheduler(Scheduler):
@@ -65,6 +65,6 @@ class LevelScheduler(Scheduler):
             self.at += 1
             held = self.held[self.at] if self.at < len(self.held) else []
             for waiting in held:
-                if self.state[waiting] == PENDING and not (self.stopping and self.rules[waiting] != ALL_FINISHED):
+                if not self.has_ended(waiting) and not (self.stopping and self.rules[waiting] != ALL_FINISHED):
                     super().release(waiting)
             held.clear()
