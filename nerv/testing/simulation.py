@@ -64,6 +64,7 @@ def simulate(
     invariant: Invariant | Sequence[Invariant] = (),
     params: Params = None,
     mocks: Mapping[TaskName, Callable[..., Any]] | None = None,
+    signals: Mapping[str, Any] | None = None,
     services: Any = None,
     seed: int | None = None,
     **settings: Any,
@@ -81,6 +82,7 @@ def simulate(
             False, if something isn't as it must always be.
         params: as of `run`, or a function that makes them anew for each schedule (a fresh database, say).
         mocks: functions called in place of tasks' own, by task (see `WorkflowTester.mock`).
+        signals: name -> value, each sent at some moment: what gates and other tasks wait for.
         services: seen by tasks as `ctx.services`.
         seed: replay this one schedule only.
         **settings: as of `run`. `workers` and `processes` are drawn from the seed unless they are given.
@@ -96,11 +98,14 @@ def simulate(
         raise TypeError(
             "a simulation keeps no journal, since each of its executions is to be forgotten; leave out journal="
         )
+    given = workflow, faults, params, mocks, signals, services, settings
+    return _reported(Schedule(number, *given).hold(invariants, repeat=seed is None) for number in _seeds(seeds, seed))
+
+
+def _reported(schedules: Iterable[Schedule]) -> SimulationReport:
     statuses: dict[str, int] = {}
     events = befallen = 0
-    for number in _seeds(seeds, seed):
-        schedule = Schedule(number, workflow, faults, params, mocks, services, settings)
-        schedule.hold(invariants, repeat=seed is None)
+    for schedule in schedules:
         status = schedule.execution.status.name
         statuses[status] = statuses.get(status, 0) + 1
         events += len(schedule.execution.log)
@@ -136,14 +141,16 @@ class Schedule:
         faults: Faults,
         params: Params,
         mocks: Mapping[TaskName, Callable[..., Any]] | None,
+        signals: Mapping[str, Any] | None,
         services: Any,
         settings: Mapping[str, Any],
     ) -> None:
-        self._given = (seed, workflow, faults, params, mocks, services, settings)
+        self._given = (seed, workflow, faults, params, mocks, signals, services, settings)
         self.seed = seed
         self.workflow = workflow
         self._params = params
         self._services = services
+        self._signals = dict(signals or {})
         self._random = Random(f"schedule {seed}")  # noqa: S311  (no secrets)
         self.faults = faults.seeded(f"faults {seed}")
         self._cast = Cast(mocks)
@@ -162,8 +169,8 @@ class Schedule:
     def _takes(self, call: Call) -> float:
         return max(self._cast.takes(call), self.faults.takes(call))
 
-    def hold(self, invariants: Sequence[Invariant], *, repeat: bool) -> None:
-        """Run it, and check everything; `repeat`: once more, if something doesn't hold.
+    def hold(self, invariants: Sequence[Invariant], *, repeat: bool) -> Schedule:
+        """Run it, and check everything; `repeat`: once more, if something doesn't hold. Gives itself.
 
         Raises:
             CounterExampleError: something doesn't.
@@ -178,6 +185,7 @@ class Schedule:
             raise CounterExampleError(self.told(error, again), self.seed, self.execution) from error
         finally:
             self.manager.close()
+        return self
 
     def run(self) -> None:
         """Let everything happen."""
@@ -189,15 +197,25 @@ class Schedule:
         name = f"simulation-{self.seed}"
         self.execution = self.manager.start(workflow, params, services=self._services, execution_id=name)
         self.has_started = True
-        last_moment = 3 * len(workflow) if self._random.random() < self.faults.cancelling else -1
-        moment = self._random.randint(0, last_moment) if last_moment >= 0 else -1
+        last = 3 * len(workflow)
+        cancel_at = self._random.randint(0, last) if self._random.random() < self.faults.cancelling else -1
+        send_at = {name: self._random.randint(0, last) for name in self._signals}
         for step in range(LONGEST):
-            if step == moment:
+            if step == cancel_at:
                 self.cancelled = self.execution.cancel("the simulation cancels it")
-            if not self.pools.go_on():
-                break
-        else:
-            raise InvariantError(f"it doesn't end: {LONGEST:,} things have happened, and it still goes on")
+            self._send([name for name, moment in send_at.items() if moment == step])
+            if not self.pools.go_on() and not self._send(list(self._signals)):
+                return
+        raise InvariantError(f"it doesn't end: {LONGEST:,} things have happened, and it still goes on")
+
+    def _send(self, names: Sequence[str]) -> bool:
+        """Send these signals, those that weren't sent yet. Whether there were any."""
+        unsent = [name for name in names if name in self._signals]
+        for name in unsent:
+            value = self._signals.pop(name)
+            if not self.execution.status.is_final:
+                self.execution.signal(name, value)
+        return bool(unsent)
 
     def check(self, invariants: Sequence[Invariant]) -> None:
         """Everything that must hold when it has ended.

@@ -11,18 +11,25 @@ import pytest
 from nerv import (
     CircuitBreaker,
     ConfigError,
+    Gate,
+    Loop,
     MemoryJournal,
     Output,
     Param,
     RateLimit,
     RetryPolicy,
+    Router,
+    SubWorkflow,
     TaskDef,
     TaskTimeoutError,
+    Timer,
     UnknownIdError,
     WorkerCrashedError,
     Workflow,
     WorkflowDefinitionError,
     WorkflowStatus,
+    task,
+    workflow,
 )
 from nerv.scheduler import Scheduler
 from nerv.testing import CounterExampleError, Faults, InjectedError, InvariantError, simulate
@@ -145,6 +152,60 @@ def test_mocks_stand_for_what_must_not_really_happen():
 
 def test_inline_tasks_take_part():
     simulate(wide(pool="inline"), 20, faults=Faults(), invariant=always)
+
+
+@task
+def numbers():
+    return [1, 2, 3]
+
+
+@task(retry_policy=2)
+def square(number):
+    return number * number
+
+
+@workflow
+def squares():
+    return square.map(numbers(), max_parallel=2)
+
+
+STEERED = Workflow(
+    "steered",
+    [
+        TaskDef("a", int),
+        Timer("nap", seconds=3600),
+        Router("which", Output("a"), {0: "x", 1: "y"}, dependencies=["nap"]),
+        TaskDef("x", int, dependencies=["which"]),
+        TaskDef("y", int, dependencies=["which"]),
+        TaskDef("joined", lambda value: value, args=(Output.first("x", "y"),)),
+        Loop("count", lambda last: (last or 0) + 1, until=lambda value: value >= 3, dependencies=["joined"]),
+        SubWorkflow("inner", squares(), dependencies=["a"]),
+    ],
+)
+
+
+@pytest.mark.parametrize("nodes", [squares(), STEERED], ids=lambda nodes: nodes.name)
+def test_tasks_that_nodes_bring_take_part(nodes):
+    faults = Faults(failing=0.05, crashing=0.1, slow=0.2, hanging=0.1, cancelling=0.1)
+    report = simulate(nodes, 100, faults=faults)
+    assert set(report.statuses) == {"COMPLETED", "FAILED", "CANCELLED"}
+
+
+def test_signals_are_sent_at_any_moment():
+    asked = Workflow(
+        "asked", [TaskDef("a", int), Gate("ok", dependencies=["a"]), TaskDef("b", str, args=(Output("ok"),))]
+    )
+    moments = Counter()
+
+    def signalled(execution):
+        assert execution["b"] == "7"
+        kinds_of = [event.type for event in execution.events()]
+        moments[kinds_of.index("SIGNAL_RECEIVED")] += 1
+
+    simulate(asked, 60, faults=Faults(), signals={"ok": 7}, invariant=signalled)
+    assert len(moments) > 2
+    with pytest.raises(CounterExampleError, match="it neither ends nor goes on"):
+        simulate(asked, 1, faults=Faults())
 
 
 def test_settings_are_those_of_the_run():

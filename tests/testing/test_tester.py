@@ -15,6 +15,7 @@ from nerv import (
     MISSING,
     CircuitBreaker,
     ConfigError,
+    Gate,
     JournalError,
     MemoryJournal,
     Output,
@@ -434,6 +435,32 @@ def test_a_run_that_does_not_end_by_itself_says_where_it_waits(tester):
         MockError, match=r"workflow 'chain' doesn't end by itself, it waits in 'b'; begin it with `start`"
     ):
         tester.run(chain())
+
+
+@workflow
+def sizes():
+    return total(size.map(fetch("a b")))
+
+
+def test_tasks_that_a_node_brings_are_mocked_by_function_and_by_id(tester):
+    tester.mock_value(fetch, ["a", "bb", "ccc"])
+    tester.mock(total, sorted)
+    tester.mock_value("size[1]", 100)
+    assert tester.run(sizes()).result == [1, 3, 100]
+    tester.mock_value(size, 7)
+    assert tester.run(sizes()).result == [7, 7, 100]
+    assert tester.call_args("size[0]").args == ("a",)
+
+
+def test_a_gate_is_opened_by_its_signal(tester):
+    gated = Workflow("gated", [Gate("ok"), TaskDef("a", fetch, args=(Output("ok"),))])
+    tester.mock("a", lambda answer: answer)
+    execution = tester.start(gated)
+    tester.settle()
+    assert [waiting.task_id for waiting in execution.waiting()] == ["ok"]
+    execution.signal("ok", "yes")
+    tester.settle()
+    assert execution["a"] == "yes"
 
 
 def test_a_mock_that_hangs_for_ever_is_said_too(tester):
