@@ -103,12 +103,12 @@ class Branching(TaskStates):
             self.suspensions = Suspensions(self, epoch)  # type: ignore[arg-type]  # a Scheduler
         return self.suspensions
 
-    def suspended(self, number: int, now: float, one: Suspended) -> None:
+    def suspended(self, number: int, now: float, one: Suspended, kept: bytes | None = None) -> None:
         """A task's function has returned, and the task waits for something."""
         assert self.suspensions is not None
         if self.waits is not None:
             self.waits.left(number, now, ok=True)
-        self.suspensions.suspend(number, now, one)
+        self.suspensions.suspend(number, now, one, kept)
 
     # ---- routes -----------------------------------------------------------------------------------------------------
 

@@ -273,7 +273,9 @@ class Execution:
         """
         if not isinstance(name, str):
             raise TypeError(f"a signal's name is a str, such as the id of a Gate, not {name!r}")
-        return self._live.engine.signal(self._live, name, value)
+        came_first = self._live.engine.signal(self._live, name, value)
+        self._written(True)  # noqa: FBT003  also one that came too late is a fact
+        return came_first
 
     def waiting(self) -> list[reports.Waiting]:
         """What it waits for now, other than running tasks: each WAITING task with its reason, and until when."""

@@ -64,6 +64,7 @@ class Seed:
         lanes: whether each is a lane of its own.
         counts: whether somebody waits for a number of them.
         plan: whatever the engine keeps with the family.
+        kept: the outcome as the journal keeps it.
     """
 
     ids: Sequence[str] = ()
@@ -80,6 +81,7 @@ class Seed:
     lanes = False
     counts = False
     plan: Any = None
+    kept: bytes | None = None
 
 
 class Family:
@@ -172,6 +174,31 @@ class Families:
     def grow(self, parent: int, seed: Seed, now: float, *, parted: bool = False) -> Family:
         """Add tasks. The parent completes after them, unless it has `parted` from them."""
         scheduler = self._scheduler
+        family = self.enter(parent, seed, parted=parted)
+        data: dict[str, Any] = {"ids": Ids(scheduler.ids, family.first, family.count), "parent": str(scheduler.ids[parent])}
+        if seed.kept is not None:
+            data["outcome"] = seed.kept
+        scheduler.records.append((TASKS_ADDED, parent, now, scheduler.attempts[parent], data))
+        self._wire(family)
+        if not family.count:
+            self._over(family)
+            return family
+        self.open[parent] = family
+        scheduler.missing[parent] = 1 if family.counts else family.count
+        for number in range(family.first, min(family.next, family.first + family.count)):
+            if not scheduler.missing[number]:
+                scheduler.release(number)
+        return family
+
+    def regrow(self, parent: int, seed: Seed, *, parted: bool) -> Family:
+        """Add tasks that a record tells of. What follows from their states is worked out when all are known."""
+        family = self.enter(parent, seed, parted=parted)
+        self._wire(family)
+        return family
+
+    def enter(self, parent: int, seed: Seed, *, parted: bool) -> Family:
+        """Make room for tasks, and note whose they are."""
+        scheduler = self._scheduler
         first = len(scheduler.state)
         family = Family(parent, first, seed)
         own = self.of(parent)
@@ -187,17 +214,6 @@ class Families:
             brood.indexed.extend(family.numbers)
         else:
             brood.named.update(zip(seed.names, family.numbers, strict=True))
-        data = {"ids": Ids(scheduler.ids, first, family.count)}
-        scheduler.records.append((TASKS_ADDED, parent, now, scheduler.attempts[parent], data))
-        self._wire(family)
-        if not family.count:
-            self._over(family)
-            return family
-        self.open[parent] = family
-        scheduler.missing[parent] = 1 if family.counts else family.count
-        for number in range(first, min(family.next, first + family.count)):
-            if not scheduler.missing[number]:
-                scheduler.release(number)
         return family
 
     def _wire(self, family: Family) -> None:

@@ -20,6 +20,7 @@ from nerv.journal.lazy import LazyValues
 from nerv.live import Live
 from nerv.owning import Ear
 from nerv.recording import Kept, Recorder
+from nerv.regrowth import Flat
 from nerv.replay import Replay
 from nerv.resuming import Resumption, changed, fitted, numbered, own_ids
 from nerv.scheduler import Scheduler
@@ -141,7 +142,7 @@ class Keeper:
         live.scheduler = Scheduler(
             workflow.numbers, live.log.ids, workflow.rules, [0] * len(workflow), 1, live.log.records
         )
-        Replay(live.scheduler, live.log.records, numbered(live.log.ids))
+        Replay(live.scheduler, live.log.records, numbered(live.log.ids), Flat(live))
         live.scheduler.status = history.status if history.status.is_final else WorkflowStatus.INTERRUPTED
         live.ended.set()
         return live
@@ -167,8 +168,9 @@ class Keeper:
             epoch=clock.time() - clock.monotonic(),
         )
         live.log.records = history.records
-        known = set(history.ids)
-        live.log.ids = [*history.ids, *(one for one in workflow.tasks if one not in known)]
+        own = own_ids(history)  # those that were added come with their records
+        known = set(own)
+        live.log.ids = [*own, *(one for one in workflow.tasks if one not in known)]
         live.log.values = live.values = history.values
         live.errors = errors = LazyValues()
         live.undo_errors = undo_errors = LazyValues()

@@ -31,6 +31,7 @@ from nerv.errors import JournalError, SerializationError, described
 from nerv.eventlog import TASK_COMPLETED
 from nerv.journal.base import Batch, Fact, Journal, Stretch
 from nerv.journal.codec import encode
+from nerv.staging import Staging
 from nerv.statuses import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -150,6 +151,12 @@ class Recorder:
         if live.kept is not None and self.broken is None:
             live.kept.facts.append(Fact(live.id, name, value))
             self.mark(live)
+
+    def hold_back(self, live: Live) -> None:
+        """What a task has decided is about to have others start: not before it is written, in group mode too."""
+        if live.kept is not None and live.scheduler.staging is None and self.broken is None:
+            live.scheduler.staging = Staging(live.scheduler)
+            live.kept.careful = []
 
     def rouse(self) -> None:
         """Have the thread write what there is."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
@@ -47,13 +47,33 @@ class Plan(Struct):
     failed: list[int] = []
 
 
+class Growing(Protocol):
+    """Takes in what tasks that steer have done (nerv/regrowth.py)."""
+
+    def grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> None:
+        """A task has added others."""
+
+    def waits(self, number: int, at: float, data: Mapping[str, Any]) -> None:
+        """A task has returned what it waits for."""
+
+    def signalled(self, data: Mapping[str, Any]) -> None:
+        """A signal has come."""
+
+    def is_at_it(self, number: int) -> bool:
+        """Whether a RUNNING task isn't lost: it waits for what it has added."""
+
+    def settle(self) -> None:
+        """All has been taken in."""
+
+
 class Replay:
     """An execution's records, taken in by a scheduler that hasn't started.
 
     Args:
         scheduler: of the execution's workflow.
         records: its records, from the first.
-        numbers: task id -> number.
+        numbers: task id -> number; what is added comes in.
+        regrowth: takes in what tasks have added, and wait for.
 
     Attributes:
         lost: the numbers of the tasks that were running at the end.
@@ -65,7 +85,13 @@ class Replay:
         heard_at: task number -> the seq of the last that happened to it.
     """
 
-    def __init__(self, scheduler: Scheduler, records: Sequence[Record], numbers: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        records: Sequence[Record],
+        numbers: dict[str, int],
+        regrowth: Growing | None = None,
+    ) -> None:
         self.losses: Counter[int] = Counter()
         self.due: dict[int, float | None] = {}
         self.undone: set[int] = set()
@@ -73,18 +99,30 @@ class Replay:
         self._numbers = numbers
         self.recovered_at = 0
         self.heard_at: dict[int, int] = {}
-        for seq, (code, number, _, attempt, data) in enumerate(records, 1):
+        self._regrowth = regrowth
+        for seq, (code, number, at, attempt, data) in enumerate(records, 1):
             if number >= 0:
                 self.heard_at[number] = seq
-                self._take_in(code, number, attempt, data)
+                self._take_in(code, number, at, attempt, data)
             else:
                 self._turn(seq, code, data)
-        self.lost = [number for number, state in enumerate(scheduler.state) if state == RUNNING]
+        self.lost = [
+            number
+            for number, state in enumerate(scheduler.state)
+            if state == RUNNING and (regrowth is None or not regrowth.is_at_it(number))
+        ]
         self.again: list[int] = []
         self._count()
 
-    def _take_in(self, code: int, number: int, attempt: int, data: Any) -> None:
+    def _take_in(self, code: int, number: int, at: float, attempt: int, data: Any) -> None:
         scheduler = self._scheduler
+        if code == log.TASKS_ADDED and self._regrowth is not None:
+            self._regrowth.grow(number, attempt, data)
+            self._numbers.update(
+                (str(scheduler.ids[one]), one) for one in range(len(self._numbers), len(scheduler.ids))
+            )
+        if code == log.TASK_WAITING and self._regrowth is not None and "outcome" in data:
+            self._regrowth.waits(number, at, data)
         after = MOVES_BY_CODE.get(code)
         if after is not None:
             scheduler.state[number] = after
@@ -107,7 +145,10 @@ class Replay:
         if data.get("removed"):
             scheduler.excused += 1
         elif data.get("cause") in self._numbers:
-            scheduler.blame[number] = self._numbers[data["cause"]]
+            cause = scheduler.blame[number] = self._numbers[data["cause"]]
+            if scheduler.state[cause] != FAILED:  # a route that wasn't taken
+                scheduler.dead.add(number)
+                scheduler.excused += 1
 
     def _turn(self, seq: int, code: int, data: Any) -> None:
         """What happened to the execution itself."""
@@ -120,6 +161,8 @@ class Replay:
             self.recovered_at = seq
             if not data.get("left"):
                 self.losses.update(self._numbers[one] for one in [*data["lost"], *data["suspected"]])
+        elif code == log.SIGNAL_RECEIVED and self._regrowth is not None:
+            self._regrowth.signalled(data)
         elif code in _ENDS:
             scheduler.status = _ENDS[code]
 
@@ -135,6 +178,11 @@ class Replay:
                 scheduler.missing[number] = self._missing(number)
                 self._stand_back(number)
 
+    def settle(self) -> None:
+        """Work out what tasks that steer wait for. Once, when nothing changes any more, and without the engine's lock."""
+        if self._regrowth is not None:
+            self._regrowth.settle()
+
     def _stand_back(self, number: int) -> None:
         """A task that waits, and whose needs run again, is pending once more: their ends release it."""
         if self._scheduler.state[number] == WAITING and self._scheduler.missing[number]:
@@ -142,10 +190,14 @@ class Replay:
 
     def _missing(self, number: int) -> int:
         scheduler = self._scheduler
-        needs = [scheduler.state[need] for need in scheduler.graph.dependencies[number]]
+        numbers = scheduler.needs_of(number)
+        needs = [scheduler.state[need] for need in numbers]
         rule = scheduler.rules[number]
         if rule == ALL_COMPLETED:
-            return sum(state != COMPLETED for state in needs)
+            dead = sum(need in scheduler.dead for need in numbers) if scheduler.dead else 0
+            if dead:
+                scheduler.dead_needs[number] = dead
+            return sum(state != COMPLETED for state in needs) - dead
         open_ = sum(state < COMPLETED for state in needs)
         if rule == ANY_COMPLETED and needs:
             scheduler.undecided[number] = open_
@@ -207,7 +259,7 @@ class Replay:
             if scheduler.state[number] == PENDING and not scheduler.gives_up(number):
                 scheduler.release(number)
         for number, state in enumerate(scheduler.state):
-            if state == WAITING:
+            if state == WAITING and (scheduler.suspensions is None or number not in scheduler.suspensions.waiting):
                 self._wait_on(number, now, epoch)
         scheduler.finish_if_done(now)
 

@@ -25,6 +25,7 @@ from nerv.journal.codec import decode
 from nerv.live import Live
 from nerv.recording import CANCELLING, FAULT, LEFT, STOPPING, Kept
 from nerv.references import Names, scan
+from nerv.regrowth import Regrowth
 from nerv.replay import Plan, Replay
 from nerv.stored import is_gone, merged
 from nerv.workflows import Workflow
@@ -83,8 +84,9 @@ class Resumption:
     def _take_up(self) -> None:
         live, history, kept = self.live, self._history, self._kept
         scheduler, numbers = live.scheduler, numbered(live.log.ids)
-        self._replay = replay = Replay(scheduler, live.log.records, numbers)
+        self._replay = replay = Replay(scheduler, live.log.records, numbers, Regrowth(live))
         replay.run_again(*_unkept(live, numbers))
+        replay.settle()
         scheduler.cancelling = CANCELLING in history.facts
         scheduler.reason = history.facts.get(CANCELLING) or ""
         scheduler.fault = history.facts.get(FAULT)
@@ -178,7 +180,11 @@ def _unkept(live: Live, numbers: dict[str, int]) -> tuple[set[int], list[list[in
     """The completed tasks without a result, whose results each task is given, and those that make the execution's."""
     values = live.values
     unkept = {number for task_id, number in numbers.items() if task_id not in values}
-    needs = [[numbers[output] for output in task.outputs] for task in live.tasks]
+    own = len(live.workflow)
+    needs = [
+        [numbers[output] for output in task.outputs] if number < own else list(live.scheduler.needs_of(number))
+        for number, task in enumerate(live.tasks)
+    ]
     names = Names()
     scan(live.workflow.result_spec, names)
     return unkept, needs, [numbers[output] for output in names.outputs if output in numbers]

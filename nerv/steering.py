@@ -19,6 +19,7 @@ from nerv.families import Family
 from nerv.live import Live
 from nerv.lookups import Lookups
 from nerv.outcomes import Choice, Ends, Expand, Gather, Grow, Hold, Route, Wait
+from nerv.outgrowth import kept
 from nerv.planting import UNIFORM, Plant, Planter
 from nerv.pools.base import Pool
 from nerv.references import MISSING, Output, Outputs, Reference, Template, fill
@@ -54,6 +55,9 @@ class Steering:
         call.is_attempt = False
         outcome = call.value
         try:
+            stored = None
+            if call.live.kept is not None and not isinstance(outcome, Route):
+                stored = kept(call.task, outcome)
             if isinstance(outcome, Expand):
                 outcome = Grow(tasks=outcome.tasks, result=outcome.result)
             if isinstance(outcome, Grow):
@@ -61,11 +65,12 @@ class Steering:
                 plant = Planter(call, outcome, admission).planted()
                 if outcome.then is not None:
                     plant.then_pool = admission.pool_of(outcome.then, call.live.pool_of(call))
+                plant.kept = stored
                 outcome = plant
-            elif isinstance(outcome, (Wait, Gather)) and outcome.then is not None:
-                outcome = outcome, call.live.admission.pool_of(outcome.then, call.live.pool_of(call))
             elif isinstance(outcome, (Wait, Gather)):
-                outcome = outcome, None
+                own = call.live.pool_of(call)
+                pool = None if outcome.then is None else call.live.admission.pool_of(outcome.then, own)
+                outcome = outcome, pool, stored
         except NervError as error:
             call.error = error
         else:
@@ -79,6 +84,8 @@ class Steering:
         scheduler = live.scheduler
         if isinstance(call, ThenCall):
             scheduler.errands.pop(number, None)
+        if live.kept is not None and step is not None and self._engine.recorder is not None:
+            self._engine.recorder.hold_back(live)
         if step is None:
             self._complete(live, number, call.value, now)
         elif isinstance(step, Route):
@@ -88,9 +95,9 @@ class Steering:
         elif isinstance(step, Plant):
             self._plant(live, number, step, now, self._deadline(call, now))
         elif isinstance(step[0], Gather):
-            self._gather(call, step[0], step[1], now)
+            self._gather(call, step[0], step[1], step[2], now)
         else:
-            self._hold(call, step[0], step[1], now)
+            self._hold(call, step[0], step[1], step[2], now)
 
     def _deadline(self, call: Call, now: float) -> float | None:
         timeout = call.task.timeout
@@ -125,6 +132,24 @@ class Steering:
 
     def _plant(self, live: Live, number: int, plant: Plant, now: float, deadline: float | None) -> None:
         scheduler = live.scheduler
+        self._make_room(live, plant)
+        parted = plant.counts
+        families = scheduler.has_families()
+        if scheduler.waits is not None:
+            scheduler.waits.left(number, now, ok=True)
+        families.grow(number, plant, now, parted=parted)
+        if parted:
+            self._complete(live, number, plant.grow.at_once, now)
+        elif deadline is not None:
+            scheduler.has_suspensions(live.log.epoch).limit(number, deadline)
+
+    def replant(self, live: Live, number: int, plant: Plant) -> Family:
+        """Add tasks again that a record tells of."""
+        self._make_room(live, plant)
+        return live.scheduler.has_families().regrow(number, plant, parted=plant.counts)
+
+    def _make_room(self, live: Live, plant: Plant) -> None:
+        """Give new tasks what the engine holds for each: pool, policies, errands."""
         first, count = len(live.tasks), len(plant.tasks)
         live.tasks.extend(plant.tasks)
         live.wants_context.extend(plant.wants)
@@ -146,15 +171,6 @@ class Steering:
                 live.fallback_queues[first + one] = queue
         if plant.terms:
             self._look_up_first(live, plant, first)
-        parted = plant.counts
-        families = scheduler.has_families()
-        if scheduler.waits is not None:
-            scheduler.waits.left(number, now, ok=True)
-        families.grow(number, plant, now, parted=parted)
-        if parted:
-            self._complete(live, number, plant.grow.at_once, now)
-        elif deadline is not None:
-            scheduler.has_suspensions(live.log.epoch).limit(number, deadline)
 
     def _look_up_first(self, live: Live, plant: Plant, first: int) -> None:
         """Added tasks that have a `Cache` look into it, in a queue that threads serve, before anything else."""
@@ -250,7 +266,7 @@ class Steering:
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
-    def _hold(self, call: Call, wait: Wait, pool: Pool | None, now: float) -> None:
+    def _hold(self, call: Call, wait: Wait, pool: Pool | None, stored: bytes | None, now: float) -> None:
         live, number = call.live, call.number
         epoch = live.log.epoch
         live.scheduler.has_suspensions(epoch)
@@ -259,7 +275,7 @@ class Steering:
         what = "timer" if wait.signal is None else f"signal {wait.signal!r}"
         prompt = wait.prompt if isinstance(wait, Hold) else ""
         live.held[number] = wait, pool
-        live.scheduler.suspended(number, now, Suspended(what, now, wait.signal, due, deadline, prompt))
+        live.scheduler.suspended(number, now, Suspended(what, now, wait.signal, due, deadline, prompt), stored)
 
     def _signalled(self, live: Live, number: int, now: float) -> None:
         suspensions = live.scheduler.suspensions
@@ -319,7 +335,7 @@ class Steering:
 
     # ---- waiting for what another has added -------------------------------------------------------------------------
 
-    def _gather(self, call: Call, gather: Gather, pool: Pool | None, now: float) -> None:
+    def _gather(self, call: Call, gather: Gather, pool: Pool | None, stored: bytes | None, now: float) -> None:
         live, number = call.live, call.number
         scheduler = live.scheduler
         source = dict(zip(call.task.needs, scheduler.needs_of(number), strict=False)).get(gather.source)
@@ -332,7 +348,7 @@ class Steering:
         scheduler.has_suspensions(live.log.epoch)
         live.held[number] = gather, pool
         what = f"results of {gather.source!r}"
-        scheduler.suspended(number, now, Suspended(what, now, deadline=self._deadline(call, now)))
+        scheduler.suspended(number, now, Suspended(what, now, deadline=self._deadline(call, now)), stored)
         live.sources[number] = source
         families.watch(source, number, gather.quorum)
 

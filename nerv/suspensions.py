@@ -52,13 +52,19 @@ class Suspensions:
         """The moment at which `wake` has something to do; `inf`: none."""
         return self._moments[0][0] if self._moments else inf
 
-    def suspend(self, number: int, now: float, one: Suspended) -> None:
-        """A task's function has returned `Wait`."""
+    def suspend(self, number: int, now: float, one: Suspended, kept: bytes | None = None) -> None:
+        """A task's function has returned `Wait`, which is `kept` for the journal."""
         moments = [moment for moment in (one.due, one.deadline) if moment is not None]
         data: dict[str, Any] = {"reason": one.what}
         if moments:
             data["due"] = self._epoch + min(moments)
+        if kept is not None:
+            data["outcome"] = kept
         self._scheduler.waiting(number, now, data)
+        self.restore(number, one)
+
+    def restore(self, number: int, one: Suspended) -> None:
+        """A task is WAITING, and this is for what."""
         self.waiting[number] = one
         if one.signal is not None and one.signal in self.signals:
             self._scheduler.news.append((SIGNALLED, number))
