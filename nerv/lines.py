@@ -303,9 +303,9 @@ class Lines:
             return line
         key = type(policy), policy.name
         known = self._named.get(key)
-        if known is None:
-            known = self._named[key] = policy, self._made(policy)
-        elif known[0] is not policy and known[0] != policy:
+        if known is None:  # executions may be started from several threads at once: one of them is the first
+            known = self._named.setdefault(key, (policy, self._made(policy)))
+        if known[0] is not policy and known[0] != policy:
             raise ValueError(f"the name {policy.name!r} stands for two different settings: {known[0]} and {policy}")
         return known[1]
 

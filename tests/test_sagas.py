@@ -1,7 +1,9 @@
 """Compensations: what was done is undone, once, the last first, when an execution fails or is cancelled."""
 
 import functools
+import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from nerv import (
     TaskContext,
     TaskDef,
     TaskStatus,
+    WorkerCrashedError,
     WorkflowDefinitionError,
     WorkflowFailedError,
     WorkflowManager,
@@ -43,6 +46,13 @@ def book():
 def undo_in_a_process(path, value):
     with open(path, "a") as file:
         file.write(f"{value}\n")
+
+
+def die_at_first(path, value):
+    if not Path(path).exists():
+        Path(path).touch()
+        os._exit(9)
+    assert value == 1
 
 
 async def undo_later(value):
@@ -381,6 +391,18 @@ def test_what_ran_in_a_process_is_undone_in_one(tmp_path):
     with pytest.raises(WorkflowFailedError):
         run(flow(*tasks, TaskDef("fails", boom, dependencies=[task.id for task in tasks])), processes=2)
     assert sorted(path.read_text().split()) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_compensation_whose_process_dies_is_retried_as_its_policy_says(tmp_path, attempts):
+    undo = functools.partial(die_at_first, str(tmp_path / "died"))
+    policy = RetryPolicy(attempts, initial_interval=0.001)
+    tasks = [TaskDef("a", give, args=(1,), pool="process", compensate=undo, retry_policy=policy)]
+    with WorkflowManager(processes=1) as manager:
+        execution = ended(manager.start(flow(*tasks, TaskDef("b", boom, dependencies=["a"]))))
+    kept = {task: type(error) for task, error in execution.undo_errors.items()}
+    assert kept == ({"a": WorkerCrashedError} if attempts == 1 else {})
+    assert list(execution.failures) == ["b"]
 
 
 def test_a_compensation_that_no_process_can_import_is_an_error_before_anything_runs():

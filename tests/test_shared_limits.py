@@ -17,7 +17,8 @@ from nerv import (
     WorkflowStatus,
     run,
 )
-from tests.handshake import Gauge, Hold, boom, ended, eventually, flow, give, reached
+from nerv.lines import Lines
+from tests.handshake import PATIENCE, Gauge, Hold, boom, ended, eventually, flow, give, reached
 from tests.rig import Failing, Rig, data_of, starts, told
 
 
@@ -108,6 +109,30 @@ def test_without_a_name_tasks_of_one_execution_share_what_is_the_same_object():
         rig.go()
     assert starts(one) == [0, 0, 10, 10]
     assert starts(two) == [0, 10]
+
+
+def test_executions_that_start_at_once_in_several_threads_share_a_name(monkeypatch):
+    both = threading.Barrier(2)
+    made = Lines._made
+
+    def together(self, policy):
+        both.wait(PATIENCE)
+        return made(self, policy)
+
+    monkeypatch.setattr(Lines, "_made", together)
+    with Rig(workers=10) as rig:
+        limit, executions = RateLimit(1, 10, name="api"), []
+
+        def start():
+            executions.append(rig.start(*many(2, rate_limit=limit)))
+
+        threads = [threading.Thread(target=start) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rig.go()
+    assert sorted(moment for one in executions for moment in starts(one)) == [0, 10, 20, 30]
 
 
 def test_two_managers_share_nothing():
