@@ -23,7 +23,8 @@ import msgspec
 from msgspec import Raw
 from msgspec.msgpack import Decoder, Encoder, Ext
 
-from nerv.errors import SerializationError, StoredError, described
+from nerv.errors import ResultUnavailableError, SerializationError, StoredError, described
+from nerv.far import Far
 from nerv.pools.wire import packed, travelling
 from nerv.statuses import TaskStatus, WorkflowStatus
 
@@ -122,11 +123,11 @@ def encode(value: Any, task_id: str | None = None) -> Any:
     later isn't stored, and what can't be stored is that task's failure, not the journal's.
 
     Args:
-        value: anything.
+        value: anything; what is elsewhere is fetched.
         task_id: whose it is, for the message.
 
     Raises:
-        SerializationError: it can't be stored.
+        SerializationError: it can't be stored, or not be fetched any more.
     """
     kind = type(value)
     if kind is int:
@@ -146,6 +147,17 @@ def encode(value: Any, task_id: str | None = None) -> Any:
             raw = b""
         if raw:
             return _sized(Stored(raw), len(raw), task_id)
+    return _encode_odd(value, task_id)
+
+
+def _encode_odd(value: Any, task_id: str | None) -> Any:
+    """A value that is elsewhere, or is to be pickled."""
+    if isinstance(value, Far):
+        try:
+            value = value.fetch()
+        except ResultUnavailableError as error:
+            raise SerializationError(f"task {task_id!r}: its result can't be stored in the journal: {error}") from error
+        return encode(value, task_id)
     raw = ENCODER.encode(_extension(value, task_id))
     return _sized(Stored(raw), len(raw), task_id)
 

@@ -177,6 +177,14 @@ def test_results_are_there_when_the_manager_is_closed(manager):
     assert dict(execution.results) == {"a": 7, "b": 8}
 
 
+def test_a_journal_keeps_results_and_another_process_would_find_them(manager, tmp_path):
+    tasks = [TaskDef("a", grown, args=(None,)), TaskDef("b", len, args=(Output("a"),))]
+    ended(manager(journal=str(tmp_path / "runs.db")).start(flow(*tasks), execution_id="e")).results.copy()
+    with nerv.SqliteJournal(str(tmp_path / "runs.db"), read_only=True) as journal:
+        results = [event.data.get("result") for event in journal.events("e") if event.type.name == "TASK_COMPLETED"]
+    assert [results[0], results[1]] == [bytes(MEGABYTE), MEGABYTE]
+
+
 def test_a_cluster_of_its_own_leaves_results_behind_when_it_is_closed():
     tasks = [TaskDef("a", grown, args=(None,)), TaskDef("b", os.getpid), TaskDef("c", len, args=(Output("a"),))]
     pools = {"mine": {"kind": "dask", "workers": 2}}
