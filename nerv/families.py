@@ -175,7 +175,8 @@ class Families:
         """Add tasks. The parent completes after them, unless it has `parted` from them."""
         scheduler = self._scheduler
         family = self.enter(parent, seed, parted=parted)
-        data: dict[str, Any] = {"ids": Ids(scheduler.ids, family.first, family.count), "parent": str(scheduler.ids[parent])}
+        ids = Ids(scheduler.ids, family.first, family.count)
+        data: dict[str, Any] = {"ids": ids, "parent": str(scheduler.ids[parent])}
         if seed.kept is not None:
             data["outcome"] = seed.kept
         scheduler.records.append((TASKS_ADDED, parent, now, scheduler.attempts[parent], data))

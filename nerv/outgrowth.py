@@ -1,8 +1,8 @@
 """How the outcome of a task that steers is kept in the journal, and found again.
 
-What a task has added, or waits for, is pickled when it returned it. What the workflow has anyway isn't: the task itself,
-the tasks inside a node and their functions are *anchors*, and go by name. So a Buffer over a local function can be kept,
-and corrected code is what goes on. Other functions must be importable or picklable.
+What a task has added, or waits for, is pickled when it returned it. What the workflow has anyway isn't: the task
+itself, the tasks inside a node and their functions are *anchors*, and go by name. So a Buffer over a local function can
+be kept, and corrected code is what goes on. Other functions must be importable or picklable.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class Replay:
                 self._stand_back(number)
 
     def settle(self) -> None:
-        """Work out what tasks that steer wait for. Once, when nothing changes any more, and without the engine's lock."""
+        """Work out what tasks that steer wait for: once, when nothing changes any more, without the engine's lock."""
         if self._regrowth is not None:
             self._regrowth.settle()
 
@@ -200,7 +200,7 @@ class Replay:
             return sum(state != COMPLETED for state in needs) - dead
         open_ = sum(state < COMPLETED for state in needs)
         if rule == ANY_COMPLETED and needs:
-            scheduler.undecided[number] = open_
+            scheduler.undecided[number] = sum(state <= COMPLETED for state in needs)
             return COMPLETED not in needs
         return open_
 

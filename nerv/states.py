@@ -122,10 +122,11 @@ class TaskStates:
         self._dependents = graph.dependents
         self._is_free = saga is None  # whether a ready task never has to stand back
         self._floor = 0 if saga is None else saga.floor  # with so few unfinished it may be time to end, or to undo
-        if ANY_COMPLETED in rules:
-            self._decide_any()
+        self._decide_any()
 
     def _decide_any(self) -> None:
+        if ANY_COMPLETED not in self.rules:
+            return
         for number, rule in enumerate(self.rules):
             if rule == ANY_COMPLETED and self.missing[number]:
                 self.undecided[number] = self.missing[number]

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from nerv.calls import Call
 from nerv.errands import Question, ThenCall
-from nerv.errors import AddedTaskError, NervError, TaskCancelledError, TaskTimeoutError, described
+from nerv.errors import NervError, TaskCancelledError, TaskTimeoutError
 from nerv.families import Family
 from nerv.live import Live
 from nerv.lookups import Lookups
-from nerv.outcomes import Choice, Ends, Expand, Gather, Grow, Hold, Route, Wait
+from nerv.outcome_ends import blamed, ends_of
+from nerv.outcomes import Choice, Expand, Gather, Grow, Hold, Route, Wait
 from nerv.outgrowth import kept
 from nerv.planting import UNIFORM, Plant, Planter
 from nerv.pools.base import Pool
-from nerv.references import MISSING, Output, Outputs, Reference, Template, fill
+from nerv.references import Output, Outputs, Reference, Template, fill
 from nerv.states import COMPLETED, DUE, FAILED, GATHERED, GROWN, LATE, SIGNALLED, THEN, TOLD
 from nerv.suspensions import Suspended
 from nerv.turns import Lane
@@ -211,12 +212,12 @@ class Steering:
             live.late.discard(number)
             self._fail(live, number, self._overdue(live, number), now)
         elif outcome == FAILED:
-            self._fail(live, number, self._blamed(live, number, family), now)
+            self._fail(live, number, blamed(live, number, family), now)
         elif outcome != COMPLETED:
             self._cancel(live, number, now)
         elif plant.grow.then is not None:
             assert plant.then_pool is not None
-            ends = partial(self._ends, live, number, number)
+            ends = partial(ends_of, live, number, number)
             self._ask(
                 live, number, Question(plant.grow.then, ends, self._queue(live, plant.then_pool), is_made=True), now
             )
@@ -235,34 +236,6 @@ class Steering:
             self._ask(live, number, Question(fn, params, queue), now)
             return
         self._complete(live, number, node, now)
-
-    def _blamed(self, live: Live, number: int, family: Family) -> BaseException:
-        """The error of a task that failed because one that it has added did."""
-        child = live.tasks[family.failed]
-        error = live.error_of(family.failed)
-        if family.seed.stops or isinstance(error, AddedTaskError):
-            return error
-        named = f"{child.id!r}" if child.name in (child.id, "") else f"{child.id!r} ({child.name})"
-        made = AddedTaskError(f"task {live.tasks[number].id!r} failed because {named} failed: {described(error)}")
-        made.__cause__ = error
-        return made
-
-    @staticmethod
-    def _ends(live: Live, number: int, source: int) -> Ends:
-        """What has become of the tasks that `source` has added, for `number`."""
-        families = live.scheduler.families
-        assert families is not None
-        numbers = families.broods[source].indexed
-        count = len(numbers)
-
-        def at(place: int) -> Any:
-            return live.values.get(live.tasks[numbers[place]].id, MISSING)
-
-        def errors() -> dict[int, BaseException]:
-            failed = [place for place in range(count) if live.scheduler.state[numbers[place]] == FAILED]
-            return {place: live.error_of(numbers[place]) for place in failed}
-
-        return Ends(str(live.tasks[number].id), count, at, errors)
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
@@ -364,7 +337,7 @@ class Steering:
         assert pool is not None
         if gather.cancel:
             scheduler.families.cancel(source, now, taken_on=True)
-        ends = partial(self._ends, live, number, source)
+        ends = partial(ends_of, live, number, source)
         self._ask(live, number, Question(gather.then, ends, self._queue(live, pool), is_made=True), now)
 
     # ---- asking -----------------------------------------------------------------------------------------------------

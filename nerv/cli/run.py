@@ -142,17 +142,10 @@ def run(
 ) -> None:
     """`nerv run`; `HELP` says what it does."""
     given: dict[str, Any] = {
-        "workers": workers,
-        "processes": processes,
-        "max_coroutines": max_coroutines,
-        "default_pool": default_pool,
-        "scheduling": scheduling,
-        "failure_policy": failure_policy,
-        "grace": grace,
-        "cache": cache,
-        "journal": journal,
-        "durability": durability,
-    }
+        "workers": workers, "processes": processes, "max_coroutines": max_coroutines, "default_pool": default_pool,
+        "scheduling": scheduling, "failure_policy": failure_policy, "grace": grace, "cache": cache,
+        "journal": journal, "durability": durability,
+    }  # fmt: skip
     settings = {name: value for name, value in given.items() if value is not None}
     try:
         with console.stdout_kept_clean(as_json):

@@ -71,6 +71,7 @@ LAYERS = (
     "loans",
     "live",
     "planting",
+    "outcome_ends",
     "steering",
     "placement",
     "bus",
