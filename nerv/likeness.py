@@ -17,6 +17,8 @@ def alike(one: Any, other: Any) -> bool:
         if one.settings or other.settings:
             pairs = zip(one.settings, other.settings, strict=True)
             return type(one) is type(other) and all(alike(a, b) for a, b in pairs)
+        if getattr(type(one.fn), "is_nerv_entry", False) and type(one.fn) is type(other.fn):
+            return bool(one.fn.workflow == other.fn.workflow)  # type: ignore[union-attr]  # a node's target
         return same_callables(one.fn, other.fn) and same_values(one.given, other.given)
     if getattr(type(one), "is_nerv_graph", False):
         return bool(one == other)

@@ -35,6 +35,7 @@ class Node(TaskDef, frozen=True, eq=False, kw_only=True):
 
     takes: ClassVar[tuple[str, ...]] = ()  # what it takes besides the fields that all nodes take
     own: ClassVar[tuple[str, ...]] = ()  # its own fields
+    runs: ClassVar[tuple[str, ...]] = ()  # those of them that say what it runs
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
@@ -97,13 +98,12 @@ class Node(TaskDef, frozen=True, eq=False, kw_only=True):
     @property
     def terms(self) -> str:
         """Its policies and its own settings as text, the same in every process, for fingerprints."""
-        told = {name: _told(getattr(self, name)) for name in self.own}
-        return f"{super().terms}{told!r}"
+        return f"{super().terms}{[_told(one) for one in self.settings]!r}"
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """The values of its own fields, by which workflows are compared."""
-        return tuple([getattr(self, name) for name in self.own])
+        """What it was given, and the tasks that were made of what it runs, by which workflows are compared."""
+        return (*[getattr(self, name) for name in self.own if name not in self.runs], self._targets)
 
     def __repr__(self) -> str:
         own = [f"{name}={getattr(self, name)!r}" for name in self.own]
@@ -135,7 +135,8 @@ def _told(value: Any) -> Any:
     if isinstance(value, Workflow):
         return value.fingerprint
     if isinstance(value, TaskDef):
-        return (value.id, name_of(value.fn) if value.fn is not None else "", value.pool, value.terms)
+        whole = value.fn.workflow.fingerprint if isinstance(value.fn, Enter) else ""
+        return (name_of(value.fn) if value.fn is not None else "", whole, value.pool, value.terms)
     if callable(value):
         return name_of(value)
     if isinstance(value, (list, tuple)):
@@ -155,6 +156,7 @@ class Enter:
     """The function of a task that is a whole workflow: the item is its param `item`, beside the execution's own."""
 
     stays_here = True
+    is_nerv_entry: ClassVar[bool] = True
 
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow

@@ -94,6 +94,7 @@ class Buffer(Node, frozen=True, eq=False):
     _used: list[bool] = msgspec.field(default_factory=list)
 
     own: ClassVar[tuple[str, ...]] = ("items", "target", "max_parallel", "collect", "on_item_error")
+    runs: ClassVar[tuple[str, ...]] = ("target",)
     shape: ClassVar[tuple[str, str]] = ("[[", "]]")
     wire: ClassVar[str] = "==>"
 
@@ -128,7 +129,7 @@ class Buffer(Node, frozen=True, eq=False):
         values = list(iterator)
         keeps = self.on_item_error == "collect"
         return Grow(
-            tasks=Items(self.inside[0], values),
+            tasks=Items(self._targets[0], values),
             indexed=True,
             then=complete if self.collect else None,
             at_once=UNSET if self.collect else BufferDispatched(len(values)),

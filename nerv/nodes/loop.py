@@ -35,6 +35,7 @@ class Loop(Node, frozen=True, eq=False):
     max_iterations: int = 1000
 
     own: ClassVar[tuple[str, ...]] = ("body", "until", "value", "max_iterations")
+    runs: ClassVar[tuple[str, ...]] = ("body",)
     shape: ClassVar[tuple[str, str]] = ("([", "])")
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:
@@ -55,7 +56,7 @@ class Loop(Node, frozen=True, eq=False):
         return self._iteration(value)
 
     def _iteration(self, value: Any) -> Grow:
-        return Grow(tasks=Items(self.inside[0], [value]), indexed=True, then=self.go_on)
+        return Grow(tasks=Items(self._targets[0], [value]), indexed=True, then=self.go_on)
 
     def go_on(self, ends: Ends) -> Any:
         """The next iteration, or the result."""

@@ -48,6 +48,7 @@ class Paginate(Node, frozen=True, eq=False):
 
     takes: ClassVar[tuple[str, ...]] = ("retry_policy",)
     own: ClassVar[tuple[str, ...]] = ("fetch", "max_pages")
+    runs: ClassVar[tuple[str, ...]] = ("fetch",)
     shape: ClassVar[tuple[str, str]] = ("([", "])")
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:
@@ -78,7 +79,7 @@ class Paginate(Node, frozen=True, eq=False):
         return self._page(None)
 
     def _page(self, cursor: Any) -> Grow:
-        return Grow(tasks=Items(self.inside[0], [cursor]), indexed=True, then=self.go_on)
+        return Grow(tasks=Items(self._targets[0], [cursor]), indexed=True, then=self.go_on)
 
     def go_on(self, ends: Ends) -> Any:
         """The next page, or the result."""

@@ -33,6 +33,7 @@ class Sequence(Node, frozen=True, eq=False):
     value: Any = None
 
     own: ClassVar[tuple[str, ...]] = ("steps", "value")
+    runs: ClassVar[tuple[str, ...]] = ("steps",)
     shape: ClassVar[tuple[str, str]] = ("[/", "/]")
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:
@@ -50,8 +51,8 @@ class Sequence(Node, frozen=True, eq=False):
     @stays_here
     def act(self, ctx: TaskContext, value: Any) -> Any:  # noqa: ARG002
         """Add the steps."""
-        if not self.inside:
+        if not self._targets:
             return value
-        tasks = [after(self.inside[0], value)]
-        tasks += [after(step, Output(f"[{place}]")) for place, step in enumerate(self.inside[1:])]
+        tasks = [after(self._targets[0], value)]
+        tasks += [after(step, Output(f"[{place}]")) for place, step in enumerate(self._targets[1:])]
         return Grow(tasks=tasks, indexed=True, result=Output(f"[{len(tasks) - 1}]"))

@@ -31,7 +31,6 @@ _STATUSES: Final[Mapping[int, WorkflowStatus]] = {
 }
 
 
-
 class Running(NamedTuple):
     """A task that runs: since when (epoch seconds), and what it last said with `ctx.progress`."""
 
@@ -115,7 +114,8 @@ class Tally:
     def _described(self, task: int, at: float) -> Running:
         said = self._said.get(task, {})
         message = clean(said.get("message") or "")
-        return Running(clean(str(self._log.ids[task])), self._log.epoch + at, said.get("done"), said.get("total"), message)
+        task_id = clean(str(self._log.ids[task]))
+        return Running(task_id, self._log.epoch + at, said.get("done"), said.get("total"), message)
 
     def counts(self) -> str:
         """`312/660 done, 4 running, 2 failed`."""

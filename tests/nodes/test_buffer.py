@@ -195,7 +195,9 @@ def test_collected_failures_are_the_buffers_business():
 
 
 def test_collected_failures_below_an_item_are_too():
-    inner = Workflow("n", [TaskDef("x", third_fails, args=(Param("item"),)), TaskDef("y", same, dependencies=["x"], args=(1,))])
+    inner = Workflow(
+        "n", [TaskDef("x", third_fails, args=(Param("item"),)), TaskDef("y", same, dependencies=["x"], args=(1,))]
+    )
     execution = go(Buffer("b", range(4), inner, on_item_error="collect"))
     assert (execution.status.name, dict(execution.failures)) == ("COMPLETED", {})
     assert sorted(execution["b"].errors) == [0, 3]
