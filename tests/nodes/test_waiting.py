@@ -22,7 +22,6 @@ from nerv import (
 from nerv.testing import WorkflowTester
 from tests.nodes.helpers import LONG, fail, go, inc, of, same, status, statuses
 
-
 NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001  that is what is refused
 
 
