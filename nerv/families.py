@@ -176,7 +176,7 @@ class Families:
         scheduler = self._scheduler
         family = self.enter(parent, seed, parted=parted)
         ids = Ids(scheduler.ids, family.first, family.count)
-        data: dict[str, Any] = {"ids": ids, "parent": str(scheduler.ids[parent])}
+        data: dict[str, Any] = {"ids": ids}
         if seed.kept is not None:
             data["outcome"] = seed.kept
         scheduler.records.append((TASKS_ADDED, parent, now, scheduler.attempts[parent], data))
