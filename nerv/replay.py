@@ -282,7 +282,7 @@ class Replay:
             if not scheduler.has_ended(number):
                 scheduler.remove(number, now)
         scheduler.stopping |= scheduler.cancelling or scheduler.fault is not None
-        scheduler.stopping |= scheduler.fail_fast and bool(scheduler.counts[FAILED])
+        scheduler.stopping |= scheduler.fail_fast and self._has_failed()
         for number, error in plan.dead.items():
             if not scheduler.has_ended(number):
                 plan.failed.append(number)
@@ -290,6 +290,12 @@ class Replay:
         if scheduler.stopping:
             scheduler.stop(now)
         scheduler.spread_on(now)
+
+    def _has_failed(self) -> bool:
+        """Whether a task has failed whose failure no node has taken on."""
+        scheduler, families = self._scheduler, self._scheduler.families
+        failed = [number for number, state in enumerate(scheduler.state) if state == FAILED]
+        return any(families is None or not families.takes_on(number) for number in failed)
 
     def _wait_on(self, number: int, now: float, epoch: float) -> None:
         """A task that waited: for its next attempt, whose moment may have come; or for a limit, which starts afresh."""
