@@ -17,7 +17,7 @@ pytest.importorskip("pytest_timeout")
 SHORT = ("dask.tests.test_threaded", "dask.tests.test_local")
 LONG = {
     "dask.tests.test_delayed": 60,
-    "dask.tests.test_base": 60,
+    "dask.tests.test_base": 50,
     "dask.tests.test_callbacks": 5,
     "dask.tests.test_order": 90,
     "dask.tests.test_highgraph": 15,
