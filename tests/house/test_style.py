@@ -167,7 +167,7 @@ PURE = (
 IMPURE = ("threading", "time", "sqlite3", "asyncio")
 
 # What `import nerv` doesn't load: who needs it waits for it then.
-HEAVY = ("dependency_injector", "networkx", "taskmap", "asyncio", "multiprocessing", "sqlite3")
+HEAVY = ("dependency_injector", "networkx", "taskmap", "asyncio", "multiprocessing", "sqlite3", "dask", "distributed")
 
 MAX_FILE = 400
 MAX_FUNCTION = 50
