@@ -31,7 +31,7 @@ _HOME = {
     "BufferComplete": "nodes.buffer", "BufferDispatched": "nodes.buffer", "Collector": "nodes.collector",
     "Sequence": "nodes.sequence", "Router": "nodes.router", "JournalNode": "nodes.journalnode", "Gate": "nodes.gate",
     "Timer": "nodes.timers", "Loop": "nodes.loop", "SubWorkflow": "nodes.subworkflow", "Paginate": "nodes.paginate",
-    "Page": "nodes.paginate",
+    "Page": "nodes.paginate", "Flow": "flows",
     # keep
     "Journal": "journal.base", "SqliteJournal": "journal.sqlite", "MemoryJournal": "journal.memory",
     "ExecutionRecord": "journal.base", "Delivery": "journal.deliveries", "DeliveryState": "journal.deliveries",
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from nerv.events import Event as Event
     from nerv.events import EventType as EventType
     from nerv.execution import Execution as Execution
+    from nerv.flows import Flow as Flow
     from nerv.journal.base import ExecutionRecord as ExecutionRecord
     from nerv.journal.base import Journal as Journal
     from nerv.journal.deliveries import Delivery as Delivery

@@ -43,6 +43,8 @@ LAYERS = (
     "plan",
     "workflows",
     "nodes",
+    "weaving",
+    "flows",
     "decorators",
     "settings",
     "clock",
