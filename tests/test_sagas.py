@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from nerv import (
+    Expand,
     Output,
+    RateLimit,
     RetryPolicy,
     TaskContext,
     TaskDef,
@@ -181,6 +183,16 @@ def test_a_result_that_a_fallback_gave_is_undone_as_well(book):
     with Rig() as rig:
         rig.run(TaskDef("a", boom, fallback="instead", compensate=book.undo), TaskDef("b", boom, dependencies=["a"]))
     assert book.undone == ["instead"]
+
+
+def test_what_a_task_has_added_is_undone_too(book):
+    def grow():
+        limit = RateLimit(1, 10, name="api")
+        return Expand([book.task(f"x{i}", rate_limit=limit) for i in range(3)], result="grown")
+
+    with Rig() as rig:
+        rig.run(TaskDef("grow", grow, compensate=book.undo), TaskDef("fails", boom, dependencies=["grow"]))
+    assert book.undone == ["grown", "x2", "x1", "x0"]
 
 
 def test_several_failures_undo_once(book):

@@ -1,5 +1,6 @@
 """Rate limits, circuit breakers and resources: what may start when, who shares what, and that nobody is forgotten."""
 
+import math
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pytest
 from nerv import (
     CircuitBreaker,
     CircuitOpenError,
+    ConfigError,
     RateLimit,
     RetryPolicy,
     TaskDef,
@@ -551,6 +553,33 @@ def test_an_offer_that_a_task_can_not_use_for_another_limits_sake_is_for_the_nex
         )
     assert starts(execution, "gpu") == [5]
     assert starts(execution, "both") == [100]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("resources", {"gpu": amount}) for amount in (0, -1, math.nan, math.inf, "1", True, None)),
+        ("resources", ["gpu"]),
+        ("resources", {1: 1}),
+        ("retry_policy", 0),
+        ("retry_policy", True),
+        ("retry_policy", "3"),
+        ("compensate", 3),
+        ("rate_limit", 3),
+        ("circuit_breaker", "db"),
+    ],
+)
+def test_a_value_that_cannot_be_right_is_refused_when_the_task_is_made(field, value):
+    with pytest.raises(WorkflowDefinitionError) as caught:
+        TaskDef("a", give, args=(1,), **{field: value})
+    assert "'a'" in str(caught.value)
+    assert field.removesuffix("_policy") in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("amount", [0, -1, math.nan, math.inf, "1"])
+def test_what_cannot_be_offered_is_refused_when_the_manager_is_made(amount):
+    with pytest.raises(ConfigError, match="resources"):
+        WorkflowManager(resources={"gpu": amount})
 
 
 def test_amounts_are_the_decimal_numbers_that_they_are_written_as():
