@@ -37,6 +37,7 @@ class Admission:
         queue_of: for each task number the index of its pool in `pools`.
         wants_context: for each task number whether its function wants the context.
         inline: its own inline pool, if it needs one.
+        delivers: whether some task's wires have hooks of their own.
         policing: what its tasks' policies come to.
         fallback_queues: by task number, where its fallback runs, if that isn't its own pool.
         measured: by number of the tasks whose pool is decided by measurement: what is known of their functions.
@@ -55,6 +56,7 @@ class Admission:
         self.queue_of: list[int] = []
         self.wants_context: list[bool] = []
         self.inline: InlinePool | None = None
+        self.delivers = False
         self._settings = settings
         self._pool = pool
         self._verdicts = verdicts
@@ -73,6 +75,7 @@ class Admission:
             else:
                 queue = self._queue(task, problems)
                 wants = task.fn is not None and wants_context(task.fn)
+                self.delivers |= getattr(task.fn, "delivers", False)
                 last = task
             self.queue_of.append(queue)
             self.wants_context.append(wants)
@@ -268,6 +271,8 @@ class Admission:
             waits=self.policing.waits(live.pools, live.log.epoch, live, lookups),
             saga=self.policing.saga(),
         )
+        if self.delivers or live.engine.hooks:
+            live.watch_wires()
 
 
 def admitted(  # noqa: PLR0917  one call, in the manager

@@ -125,10 +125,13 @@ class Call:
 
         Raises:
             ResultUnavailableError: an Output in the arguments has no value.
+            Exception: what a hook's `on_intent` raised.
         """
         args, kwargs = self.bound()
         if self.live.wants_context[self.number]:
             args = (self.context(port or self), *args)
+        if self.live.wires is not None:
+            self.live.wires.dispatch(self)
         return self.task.fn, args, kwargs  # type: ignore[return-value]  # a Workflow refuses tasks without a function
 
     def bound(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

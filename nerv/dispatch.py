@@ -19,6 +19,7 @@ from nerv.calls import Call
 from nerv.clock import Alarm, Clock
 from nerv.effects import Effects
 from nerv.endings import Endings
+from nerv.journal.deliveries import DispatchHook
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.loans import Loans
@@ -48,6 +49,7 @@ class Dispatch:
         self.timer = clock.alarms()
         self.lives: dict[str, Live] = {}  # executions that haven't ended
         self.recorder: Recorder | None = None
+        self.hooks: tuple[DispatchHook, ...] = ()  # of every wire
         self.draining = False
         self._now = clock.monotonic
         self._turns: dict[Pool, Turns] = {}
@@ -385,6 +387,8 @@ class Dispatch:
         if live.inline is not None:
             del self._turns[live.inline]
             release.insert(1, live.inline.wake)  # who serves it looks whether it has ended
+        if live.wires is not None:
+            release.insert(0, live.wires.finish)
         self._effects.noted.extend(release if self.recorder is None else self.recorder.ended(live, release))
 
     def _stop_running(self, live: Live) -> None:

@@ -6,7 +6,7 @@ import atexit
 import importlib
 import os
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -24,6 +24,7 @@ from nerv.events import ANY, TERMINAL, Event
 from nerv.execution import Execution
 from nerv.functions import is_coroutine_function
 from nerv.journal.base import Journal
+from nerv.journal.deliveries import HOOK_METHODS, DispatchHook
 from nerv.keeping import Keeper
 from nerv.likeness import same_values
 from nerv.lines import Lines
@@ -47,6 +48,7 @@ class Hub:
         state_projector: StateProjector | None = None,
         clock: Clock | None = None,
         services: Any = None,
+        dispatch_hooks: Sequence[DispatchHook] = (),
         pool_factory: PoolFactory | None = None,
         **settings: Any,
     ) -> None:
@@ -60,6 +62,7 @@ class Hub:
         self.verdicts = Verdicts()
         self._desk = Desk(_store(self.settings.cache), self.clock.time)
         self.engine = Engine(self.clock, self.event_bus, self.settings.grace, self.lines, desk=self._desk)
+        self.engine.hooks = hooked(dispatch_hooks)
         self._pools: dict[str, Pool] = {}
         self._executions: dict[str, Execution] = {}
         self._finished: dict[str, None] = {}
@@ -329,6 +332,22 @@ def opened(given: Any) -> Journal:
     from nerv.journal.sqlite import SqliteJournal
 
     return SqliteJournal(given)
+
+
+def hooked(given: Any) -> tuple[DispatchHook, ...]:
+    """The hooks of every wire.
+
+    Raises:
+        ConfigError: something in it is no hook.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"dispatch_hooks takes a list of DispatchHooks, not {given!r}")
+    hooks = tuple(given)
+    for hook in hooks:
+        missing = [name for name in HOOK_METHODS if not callable(getattr(hook, name, None))]
+        if missing:
+            raise ConfigError(f"dispatch_hooks takes DispatchHooks, and {hook!r} has no {missing[0]}")
+    return hooks
 
 
 def _store(path: str | None) -> Store:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nerv.errands import Question
     from nerv.placement import Placement
     from nerv.recording import Kept
+    from nerv.wires import Wires
 
 LOG_LIMIT = 10_000
 """Lines of `ctx.logger` kept for an execution; older ones are dropped."""
@@ -58,6 +59,7 @@ class Live:
         fallback_queues: by task number, of tasks whose fallbacks don't run in their own pool.
         placement: which of its tasks are placed by measurement (`pool="auto"`); None: none are.
         kept: what the recorder holds for it; None: it isn't journaled.
+        wires: tells hooks what goes from task to task; None: nobody wants to know.
         farewell: what is done when its last event is in the journal.
         deadline: when the whole has run for too long, on the engine's clock.
         alarm, alarm_at: what rings the engine for this execution, and when.
@@ -68,7 +70,7 @@ class Live:
         "__weakref__", "active", "admission", "alarm", "alarm_at", "contextvars", "deadline", "ended", "engine",
         "errors", "fallback_queues", "farewell", "held", "id", "inline", "kept", "lanes", "late", "log", "logs",
         "on_change", "on_end", "params", "placement", "pools", "questions", "scheduler", "secret", "services",
-        "setbacks", "sources", "taken_on", "tasks", "undo_errors", "values", "wants_context", "workflow",
+        "setbacks", "sources", "taken_on", "tasks", "undo_errors", "values", "wants_context", "wires", "workflow",
         "workflow_id",
     )  # fmt: skip
 
@@ -118,6 +120,7 @@ class Live:
         self.deadline = inf
         self.kept: Kept | None = None
         self.placement: Placement | None = None
+        self.wires: Wires | None = None
         self.farewell: list[Callable[[], Any]] = []
         self.alarm: Alarm | None = None
         self.alarm_at = inf
@@ -163,6 +166,15 @@ class Live:
     def fallback_queue(self, number: int) -> int:
         """The queue from which a task's fallback is taken: a worker process may not know the function."""
         return self.fallback_queues.get(number, self.scheduler.queue_of[number])
+
+    def watch_wires(self) -> None:
+        """From now on hooks are told what goes from task to task."""
+        if self.wires is not None:
+            return
+        from nerv.wires import Wires
+
+        self.wires = Wires(self)
+        self.on_change.append(self.wires.look)
 
     def keep_far(self) -> None:
         """From now on results may be elsewhere: some pool of it leaves them where they are made."""

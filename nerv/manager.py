@@ -22,6 +22,7 @@ class WorkflowManager(Hub):
     Args:
         event_bus, state_projector, clock, pool_factory: your own, in place of the ones it would make.
         services: your own object, seen by tasks as `ctx.services`.
+        dispatch_hooks: who is told of what goes from task to task, and what became of it: `DispatchHook`s.
         **settings: see `nerv.settings.Settings`.
 
     Raises:

@@ -272,6 +272,9 @@ class Planter:
         plant.wants.append(task.fn is not None and wants_context(task.fn))
         if task.fn is None:
             self._note([f"the added task {task.id!r} has no function; give it fn=..."])
+        if getattr(task.fn, "delivers", False):
+            with self._live.engine.lock:
+                self._live.watch_wires()
         if pool is None:
             return None
         if place == UNIFORM:

@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 
 from msgspec import UNSET
 
+from nerv.journal.deliveries import HOOK_METHODS
 from nerv.nodes.base import Node, required, stays_here
 from nerv.tasks import TaskDef
-
-_CALLED = ("on_intent", "on_dispatched", "on_acknowledged", "on_failed", "on_lane_complete")
 
 
 class JournalNode(Node, frozen=True, eq=False):
@@ -34,7 +33,9 @@ class JournalNode(Node, frozen=True, eq=False):
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002
         """The value."""
         value = required(self.value, "value=, what is passed on", problems)
-        missing = [name for name in _CALLED if self.hook is not None and not callable(getattr(self.hook, name, None))]
+        missing = [
+            name for name in HOOK_METHODS if self.hook is not None and not callable(getattr(self.hook, name, None))
+        ]
         if missing:
             problems.append(f"hook takes a DispatchHook, and {self.hook!r} has no {missing[0]}")
         return (value,)
@@ -43,3 +44,5 @@ class JournalNode(Node, frozen=True, eq=False):
     def act(self, value: Any) -> Any:
         """Pass it on."""
         return value
+
+    act.delivers = True  # type: ignore[attr-defined]  # read where tasks are admitted, and by nerv/wires.py

@@ -72,6 +72,7 @@ LAYERS = (
     "journal",
     "loans",
     "live",
+    "wires",
     "planting",
     "outcome_ends",
     "steering",
