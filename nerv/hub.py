@@ -24,11 +24,12 @@ from nerv.events import ANY, TERMINAL, Event
 from nerv.execution import Execution
 from nerv.functions import is_coroutine_function
 from nerv.journal.base import Journal
-from nerv.journal.deliveries import HOOK_METHODS, DispatchHook
+from nerv.journal.deliveries import DispatchHook
 from nerv.keeping import Keeper
 from nerv.likeness import same_values
 from nerv.lines import Lines
 from nerv.live import Live
+from nerv.nodes.journalnode import HOOK_METHODS
 from nerv.pools.base import Pool
 from nerv.pools.factory import PoolFactory
 from nerv.projector import StateProjector

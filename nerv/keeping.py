@@ -71,7 +71,7 @@ class Keeper:
             params=encode_all(live.params, "param"),
             target=workflow.origin,
             created_at=self.manager.clock.time(),
-            extra={"targets": names, "result": workflow.result_spec},
+            extra={"targets": names, "result": workflow.result_spec, "secret": live.secret},
         )
         self.workflows[workflow.name] = workflow
         self.keep(live, Kept())
@@ -167,6 +167,7 @@ class Keeper:
             contextvars=outside_recording(),
             epoch=clock.time() - clock.monotonic(),
         )
+        live.secret = decode(header.extra.get("secret")) or live.secret  # so that lanes keep their ids
         live.log.records = history.records
         own = own_ids(history)  # those that were added come with their records
         known = set(own)

@@ -159,10 +159,8 @@ def run(
             )
             report_failures(execution)
             write_trace(execution, trace)
-        if as_json:
-            console.say(as_object(execution))
-        elif not quiet:
-            console.say(summary(execution))
+        if as_json or not quiet:
+            console.say(as_object(execution) if as_json else summary(execution))
     except NervError as error:
         refuse(error)
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -45,9 +45,6 @@ class Delivery(Struct, frozen=True):
             SerializationError: it can't be rebuilt here.
         """
         return self.stored.get()
-
-
-HOOK_METHODS: Final = ("on_intent", "on_dispatched", "on_acknowledged", "on_failed", "on_lane_complete")
 
 
 @runtime_checkable

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from nerv.journal.deliveries import HOOK_METHODS
 from nerv.nodes.base import Node, required, stays_here
 from nerv.tasks import TaskDef
+
+HOOK_METHODS: Final = ("on_intent", "on_dispatched", "on_acknowledged", "on_failed", "on_lane_complete")
+"""What a `DispatchHook` (nerv/journal/deliveries.py) has."""
 
 
 class JournalNode(Node, frozen=True, eq=False):

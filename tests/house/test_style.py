@@ -144,6 +144,7 @@ UPWARD = {
     ("nerv.states", "nerv.staging"): "the scheduler's state has what is staged",
     ("nerv.staging", "nerv.scheduler"): "what is staged belongs to a scheduler",
     ("nerv.live", "nerv.placement"): "a live execution has what places its tasks",
+    ("nerv.live", "nerv.wires"): "a live execution has what tells its hooks",
     ("nerv.live", "nerv.recording"): "a live execution has what the recorder holds for it",
     ("nerv.recording", "nerv.engine"): "a recorder lets the engine go on with what is written",
     ("nerv.shelf", "nerv.keeping"): "a stored execution is read by its keeper",
