@@ -79,7 +79,7 @@ class EventLog:
             data = FarFacts(data or {}, value) if isinstance(value, Far) else Facts(data or (), result=value)
         elif data is None:
             data = _NOTHING
-        else:
+        elif not isinstance(data, Facts):  # of what was read from a journal nothing is decoded before it is asked for
             data = Facts(data)
         return Event(
             CODES[code], self.execution_id, task_id, seq, self.epoch + at, attempt or None, data, self.workflow_name

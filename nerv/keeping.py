@@ -14,6 +14,7 @@ from nerv.decorators import outside_recording
 from nerv.errors import NervError, UnknownIdError, WorkflowChangedError, described, near
 from nerv.eventlog import TASK_COMPENSATED, TASK_FAILED
 from nerv.execution import Execution
+from nerv.far import FarValues
 from nerv.journal.base import Batch, Header, History, Journal
 from nerv.journal.codec import decode, encode, encode_all
 from nerv.journal.lazy import LazyValues
@@ -317,10 +318,14 @@ class Keeper:
         self.begin(live, targets)
         assert live.kept is not None
         numbers = numbered(live.log.ids)
+        values = LazyValues()
         for task_id in reused:
-            raw = history.values.raw(task_id)
-            live.values[task_id] = decode(raw)
-            live.kept.encoded[numbers[task_id]] = raw
+            raw = live.kept.encoded[numbers[task_id]] = history.values.raw(task_id)
+            dict.__setitem__(values, task_id, raw)
+        if isinstance(live.values, FarValues):
+            live.values.update(values)
+        else:
+            live.values = live.log.values = values
         facts = {"forked_from": execution_id}
         return live, lambda: self.manager.engine.start(live, [numbers[one] for one in reused], facts)
 

@@ -19,6 +19,7 @@ stays.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from nerv.engine import Engine
     from nerv.live import Live
     from nerv.pools.base import Pool
+
+_log = logging.getLogger("nerv.journal")
 
 CANCELLING: Final = "cancelling"
 FAULT: Final = "fault"
@@ -113,6 +116,7 @@ class Recorder:
         self._call = threading.Semaphore(0)
         self._awake = False  # whether the thread will look by itself
         self._closed = False
+        self._untidy = False  # whether housekeeping has failed
         self._soon = False  # whether the timer will have written what isn't urgent
 
     # ---- told by the engine, under its lock -------------------------------------------------------------------------
@@ -255,10 +259,14 @@ class Recorder:
                     self.rouse()
 
     def _tidied(self) -> bool:
+        """Do a piece of housekeeping, if there is any. What it fails with is logged, and it is left at that."""
+        if self._closed or self._untidy or self.broken is not None:
+            return False
         try:
-            return not self._closed and self.broken is None and self.journal.tidy()
-        except JournalError as error:
-            self._fail(error)
+            return self.journal.tidy()
+        except Exception as error:  # noqa: BLE001  somebody's own journal may raise anything; writing goes on
+            self._untidy = True
+            _log.warning("the journal can't be tidied, so it grows: %s", described(error), exc_info=error)
             return False
 
     def _gather(self) -> _Work | None:

@@ -302,6 +302,96 @@ def test_a_journal_with_a_long_name_has_an_owner_too(tmp_path):
         assert execution.wait(10)
 
 
+class Sealed:
+    """Tells when it is rebuilt from the journal."""
+
+    def __reduce__(self):
+        return unsealed, ()
+
+
+def unsealed():
+    CALLS.append("unsealed")
+    return Sealed()
+
+
+def make_sealed():
+    CALLS.append("sealed")
+    return Sealed()
+
+
+def test_a_fork_decodes_no_result_that_it_uses_again_before_somebody_wants_it(file):
+    flow = Workflow(
+        "sealed",
+        [
+            TaskDef("a", make_sealed),
+            TaskDef("b", int, dependencies=["a"]),
+            TaskDef("c", lambda a: type(a).__name__, args=(Output("a"),), dependencies=["b"]),
+        ],
+    )
+    with WorkflowManager(journal=file) as manager:
+        before = manager.start(flow)
+        before.wait()
+    CALLS.clear()
+    with WorkflowManager(journal=file) as manager:
+        manager.fork(before.id, "b", workflow=flow.select(["b"])).wait()
+        assert CALLS == []
+        fork = manager.fork(before.id, "c", workflow=flow)
+        fork.wait()
+        assert fork["c"] == "Sealed"
+        assert CALLS == ["unsealed"]
+        assert fork["a"] is fork["a"]
+        assert CALLS == ["unsealed"]
+    with WorkflowManager(journal=file) as manager:
+        assert isinstance(manager.execution(fork.id)["a"], Sealed)
+
+
+def test_the_facts_of_an_event_that_was_read_are_decoded_when_they_are_asked_for(file):
+    flow = Workflow("failing", [TaskDef("a", raise_sealed)])
+    with WorkflowManager(journal=file) as manager:
+        before = manager.start(flow)
+        before.wait()
+    CALLS.clear()
+    with WorkflowManager(journal=file) as manager:
+        (failed,) = [event for event in manager.execution(before.id).events() if event.type == "TASK_FAILED"]
+        assert CALLS == []
+        assert isinstance(failed.data["error"], SealedError)
+        assert CALLS == ["error unsealed"]
+
+
+class SealedError(Exception):
+    def __reduce__(self):
+        return unsealed_error, ()
+
+
+def unsealed_error():
+    CALLS.append("error unsealed")
+    return SealedError()
+
+
+def raise_sealed():
+    raise SealedError
+
+
+@pytest.mark.parametrize("error", [JournalError("no room"), RuntimeError("a journal of somebody's own")])
+def test_housekeeping_that_fails_is_logged_once_and_hurts_nobody(file, monkeypatch, caplog, error):
+    tries = []
+
+    def refuse(_):
+        tries.append(1)
+        raise error
+
+    monkeypatch.setattr(SqliteJournal, "tidy", refuse)
+    with WorkflowManager(journal=file) as manager:
+        for _ in range(3):
+            execution = manager.start(chain("a", "b"))
+            execution.wait()
+            assert execution.status is WorkflowStatus.COMPLETED
+        eventually(lambda: tries)
+        monkeypatch.undo()  # closing tidies as well
+    assert len(tries) == 1
+    assert caplog.text.count("the journal can't be tidied, so it grows") == 1
+
+
 def test_a_fork_runs_what_follows_and_uses_the_rest_again(file):
     with WorkflowManager(journal=file) as manager:
         before = manager.start(chain("a", "b", "c"), {"n": 1})
