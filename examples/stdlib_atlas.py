@@ -12,6 +12,7 @@ task reports when and where it ran.
 
     python examples/stdlib_atlas.py                       # or: nerv run examples/stdlib_atlas.py
     python examples/stdlib_atlas.py --out site --extra-path src
+    python examples/stdlib_atlas.py --journal atlas.db    # killed half-way? the same again does what is left
 """
 
 import argparse
@@ -182,9 +183,12 @@ def main() -> None:
     parser.add_argument("--out", default=".", help="the folder that atlas.html and atlas.json are written to")
     parser.add_argument("--extra-path", action="append", default=[], metavar="FOLDER", help="read its modules too")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this module or package")
+    parser.add_argument("--journal", metavar="FILE", help="survive a kill: started again, it does what is left")
+    parser.add_argument("--execution-id", default="atlas", metavar="ID", help="which execution of the journal it is")
     given = parser.parse_args()
     workflow = build(tuple(given.extra_path), tuple(given.only))
-    execution = run(workflow, {"out": given.out}, failure_policy="continue", raise_on_failure=False)
+    kept = {"journal": given.journal, "execution_id": given.execution_id} if given.journal else {}
+    execution = run(workflow, {"out": given.out}, failure_policy="continue", raise_on_failure=False, **kept)
     if execution.status.name != "COMPLETED" and "atlas:write" not in execution.results:
         sys.exit(execution.summary())
     done = execution["atlas:write"]
