@@ -356,6 +356,18 @@ def test_there_is_no_fallback_after_a_cancel():
     assert execution.task("a").status is TaskStatus.FAILED
 
 
+def test_a_fallback_that_runs_when_the_execution_is_cancelled_counts_no_more():
+    hold, error = Hold("instead"), OSError("gone")
+    with WorkflowManager(workers=1, grace=60) as manager:
+        execution = manager.start(flow(TaskDef("a", Failing(error=error), fallback=lambda _: hold(None))))
+        hold.entered()
+        execution.cancel()
+        hold.go()
+        ended(execution)
+    assert execution.failures["a"] is error
+    assert "a" not in execution.results
+
+
 @pytest.mark.parametrize("error", [FatalError("all"), KeyboardInterrupt()], ids=repr)
 def test_there_is_no_fallback_for_what_ends_more_than_a_task(error):
     with Rig() as rig:
