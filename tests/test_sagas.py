@@ -247,6 +247,18 @@ def test_it_has_the_tasks_retry_policy():
     assert (event.attempt, event.data) == (3, {"error": None})
 
 
+def test_each_has_attempts_of_its_own():
+    undoings = [Failing(1), Failing(1)]
+    tasks = [
+        TaskDef(f"t{i}", give, args=(i,), compensate=lambda i: undoings[i](), retry_policy=RetryPolicy(2, jitter=0))
+        for i in range(2)
+    ]
+    with Rig() as rig:
+        execution = rig.run(*tasks, TaskDef("fails", boom, dependencies=["t0", "t1"]))
+    assert execution.undo_errors == {}
+    assert [event.attempt for event in execution.events() if event.type.value == "TASK_COMPENSATED"] == [2, 2]
+
+
 def test_it_is_attempted_as_often_as_its_policy_says_and_no_more():
     undo = Failing()
     with Rig() as rig:
