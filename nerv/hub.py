@@ -106,6 +106,7 @@ class Hub:
                 live.services = services
             admission.equip(live)
             if self._keeper is not None:
+                self._check_open()  # before the journal hears of it
                 if execution_id is None:
                     self._keeper.warn_of_interrupted(live.workflow.name)
                 self._keeper.begin(live, targets)
@@ -123,6 +124,8 @@ class Hub:
         _joined(stored, workflow, params)
         if stored.status.is_final:
             return stored
+        if stored.status is not WorkflowStatus.INTERRUPTED:
+            raise NervError(f"execution {execution_id!r} is run by another manager of this journal; wait for it there")
         live, go_on = self._keeper.go_on(execution_id, workflow, accept_change=False, services=services, whole=False)
         return self._launch(live, go_on, on_event)
 
@@ -148,10 +151,7 @@ class Hub:
     def _launch(self, live: Live, start: Callable[[], None], on_event: Callable[[Event], Any] | None) -> Execution:
         """Make an execution known to all, and start it."""
         with self._lock:
-            if self._closed:
-                raise NervError(_CLOSED)
-            if self.engine.draining:
-                raise NervError("this manager was told to drain, so it starts nothing new; make a new one")
+            self._check_open()
             execution = self._executions[live.id] = Execution(live, self)
         self.event_bus.attach(live.log)
         self.state_projector.attach(live.log, workflow_id=live.workflow_id)
@@ -160,6 +160,12 @@ class Hub:
         live.on_end.append(lambda: self._ended(live.id))
         start()
         return execution
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NervError(_CLOSED)
+        if self.engine.draining:
+            raise NervError("this manager was told to drain, so it starts nothing new; make a new one")
 
     def _hear(self, execution_id: str, on_event: Callable[[Event], Any]) -> None:
         """Have `on_event` hear every event of an execution, and nothing after the last."""

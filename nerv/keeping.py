@@ -82,7 +82,7 @@ class Keeper:
         """Have an execution kept from now on."""
         if self.recorder.broken is not None:
             raise self.recorder.broken
-        live.kept = kept
+        live.kept, live.attentive = kept, True
         if self.recorder.strict or kept.careful:
             live.scheduler.staging = Staging(live.scheduler)
 
@@ -132,8 +132,10 @@ class Keeper:
         self.recorder.close()
         if owned:
             self.journal.close()
-        else:
-            self.journal.release()
+            return
+        left = [record.id for record in self.journal.unfinished() if record.id in self.manager.known]
+        if left:  # and not what others run
+            self.journal.release(*left)
 
     def shown(self, execution_id: str, workflow: Workflow | None = None) -> Live:
         """A kept execution, to be looked at: everything is as its last event left it."""
@@ -262,7 +264,7 @@ class Keeper:
         recovered, refused = [], []
         failures: list[NervError] = []
         for record in self.journal.unfinished():
-            if only is not None and record.id not in only:
+            if record.status is not WorkflowStatus.INTERRUPTED or (only is not None and record.id not in only):
                 continue
             if record.id in self.manager.known and not self.manager.has_left(record.id):
                 continue

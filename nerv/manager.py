@@ -89,7 +89,8 @@ class WorkflowManager(Hub):
         if on_change not in ("refuse", "continue"):
             raise ValueError(f'on_change takes "refuse" or "continue", not {on_change!r}')
         given = [workflows] if isinstance(workflows, Workflow) else list(workflows or ())
-        return self._keeping.recover(given, self._launch, accept_change=on_change == "continue", only=only)
+        with self._starting:
+            return self._keeping.recover(given, self._launch, accept_change=on_change == "continue", only=only)
 
     def fork(
         self,

@@ -76,6 +76,7 @@ class Resumption:
             self._kept.facts.append(Fact(self.live.id, _FINGERPRINT, selected.fingerprint))
         self._is_new = not history.records  # it was killed before anything was written
         if self._is_new:
+            self._kept.careful = [number for number, left in enumerate(self.live.scheduler.missing) if not left]
             keeper.keep(self.live, self._kept)
         else:
             self._take_up()

@@ -142,7 +142,7 @@ class Scheduler(Detours):
 
         An execution that hasn't started yet is cancelled as soon as it has.
         """
-        if self.cancelling or self.status.is_final:
+        if self.cancelling or self.status.is_final or self.status is WorkflowStatus.INTERRUPTED:
             return False
         self.resume(now)
         self.cancelling = True
