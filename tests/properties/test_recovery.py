@@ -72,14 +72,14 @@ def journal_read(workflow, journal):
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(15))
 def test_every_prefix_recovers(seed, durability):
     explore(seed, durability)
 
 
 @pytest.mark.parametrize("torn", [False, True])
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_failure_at_every_single_write(seed, durability, torn):
     workflow = random_workflow(seed)
     expected = outcome(Life(workflow, None, seed).start().ended())
@@ -142,7 +142,7 @@ def replayed(life):
 
 
 @pytest.mark.parametrize("failure_policy", ["continue", "fail_fast"])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_what_is_replayed_is_what_was_live(seed, failure_policy):
     def look(life):
         scheduler = life.execution._live.scheduler
@@ -169,7 +169,7 @@ def next_life(workflow, life, seed, **settings):
 
 @pytest.mark.parametrize("failure_policy", ["continue", "fail_fast"])
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_a_cancel_that_was_kept_goes_on(seed, durability, failure_policy):
     settings = {"durability": durability, "failure_policy": failure_policy}
     workflow, random = random_workflow(seed), Random(seed)
@@ -218,7 +218,7 @@ def check_undone(execution):
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(12))
 def test_what_was_undone_is_not_undone_again(seed, durability):
     workflow = random_workflow(seed, failing=0.4)
     journal = WrittenJournal()
@@ -237,7 +237,7 @@ def test_what_was_undone_is_not_undone_again(seed, durability):
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_task_that_kills_the_process_fails_in_the_end_and_no_other_does(seed, durability):
     workflow = random_workflow(seed, failing=0.0)
     poison = Random(seed).choice(list(workflow.tasks))
@@ -260,3 +260,25 @@ def test_a_task_that_kills_the_process_fails_in_the_end_and_no_other_does(seed, 
     assert isinstance(execution.failures[poison], WorkerCrashedError)
     assert set(execution.failures) == {poison}, "nobody else is to blame"
     assert lives > 3
+
+
+# ---- at length ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("part", range(10))
+def test_hundreds_of_random_workflows(part):
+    for seed in range(1000 + part * 50, 1050 + part * 50):
+        for durability in DURABILITIES:
+            explore(seed, durability)
+            explore(seed, durability, scheduling="levels")
+            test_a_failure_at_every_single_write(seed, durability, torn=False)
+            test_a_failure_at_every_single_write(seed, durability, torn=True)
+            test_what_was_undone_is_not_undone_again(seed, durability)
+            test_a_task_that_kills_the_process_fails_in_the_end_and_no_other_does(seed, durability)
+            for failure_policy in ("continue", "fail_fast"):
+                test_a_cancel_that_was_kept_goes_on(seed, durability, failure_policy)
+        for failure_policy in ("continue", "fail_fast"):
+            test_what_is_replayed_is_what_was_live(seed, failure_policy)
+        test_a_pause_that_was_kept_goes_on(seed)
