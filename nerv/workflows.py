@@ -346,13 +346,19 @@ _GUESSES: Final = 20
 
 
 def _node_problems(tasks: tuple[Any, ...], index: Mapping[str, int], graph: Graph) -> list[Problem]:
-    """What is wrong with the places of those that steer others."""
-    return [
-        Problem(task.id, "node", f"task {task.id!r}: {objection}")
-        for number, task in enumerate(tasks)
-        if task.settings
-        for objection in task.objections([tasks[one].id for one in graph.dependents[number]], index)
-    ]
+    """What is wrong with the places of those that steer others, and what two of them can't both be given."""
+    problems: list[Problem] = []
+    users: dict[int, str] = {}  # of iterators
+    for number, task in enumerate(tasks):
+        given = task.settings
+        if not given:
+            continue
+        found = task.objections([tasks[one].id for one in graph.dependents[number]], index)
+        for value in given:
+            if isinstance(value, Iterator) and users.setdefault(id(value), task.id) != task.id:
+                found.append(f"it is given the same iterator as {users[id(value)]!r}, who uses it up; give both a list")
+        problems += [Problem(task.id, "node", f"task {task.id!r}: {objection}") for objection in found]
+    return problems
 
 
 def _result_problems(result: Any, index: Mapping[str, int], problems: list[Problem]) -> None:

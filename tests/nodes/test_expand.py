@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 
 import pytest
 
@@ -240,7 +241,7 @@ def test_cancelling_ends_parent_and_children():
     def wait(ctx):
         begun.set()
         while not ctx.cancelled:
-            pass
+            time.sleep(0.001)
         ctx.check_cancelled()
 
     with WorkflowManager(workers=2) as manager:
@@ -260,7 +261,7 @@ def test_a_timeout_is_of_the_whole():
     def deaf(ctx):
         with gauge:
             while not ctx.cancelled:
-                pass
+                time.sleep(0.001)
             ctx.check_cancelled()
 
     execution = go(TaskDef("grow", lambda: Expand([TaskDef("x", deaf)]), timeout=0.05))
