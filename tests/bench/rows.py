@@ -229,6 +229,44 @@ def days(bench: Bench) -> Iterator[Figure]:
     yield Figure("days", "30 days of retries on FakeClock", Target(10, " ms"), tuple(one["ms"] for one in samples))
 
 
+def durable(bench: Bench) -> Iterator[Figure]:
+    """Steps that are kept, next to one raw commit a step; and next to steps that aren't kept."""
+    steps = bench.size(1_000, 50)
+    many = bench.size(100_000, 300)
+    works = (
+        ("chain", "strict", "sequential steps, strict", 1.15),
+        ("wide", "strict", "independent steps, strict", 0.25),
+        ("wide", "group", "independent steps, group", 0.08),
+    )
+    orders = [("nerv_kept", {"shape": shape, "steps": steps, "durability": how}) for shape, how, _, _ in works]
+    floor, *ours = bench.alternating(ROUNDS, ("floor_commits", {"steps": steps}), *orders)
+    for samples, (_, _, text, limit) in zip(ours, works, strict=True):
+        note = f"a raw commit {middle(floor):.0f} us, a step {middle(samples):.0f}"
+        yield Figure("durable", f"{steps:,} {text} / raw commits", Target(limit), ratios(samples, floor), note)
+    work = {"shape": "wide", "steps": many}
+    orders = [("nerv_kept", work | {"durability": "group"}), ("nerv_unkept", work), ("nerv_bytes", {"steps": many})]
+    kept, plain, size = bench.alternating(FEW_ROUNDS, *orders)
+    over = tuple(one["us"] - other["us"] for one, other in zip(kept, plain, strict=True))
+    note = f"{middle(plain):.1f} us a step without a journal"
+    yield Figure("durable", f"{many:,} independent steps, group, a step over none", Target(40, " us"), over, note)
+    held = tuple(sample["bytes"] for sample in size)
+    yield Figure("durable", "bytes a completed task, after compaction", Target(300, " B"), held)
+
+
+def recovery(bench: Bench) -> Iterator[Figure]:
+    """Opening a large journal, and going on with a large execution."""
+    executions, tasks = bench.size(1_000, 10), bench.size(500, 10)
+    opening, recovering = bench.alternating(
+        FEW_ROUNDS,
+        ("nerv_opening", {"executions": executions, "tasks": tasks}),
+        ("nerv_recovering", {"tasks": bench.size(100_000, 200)}),
+    )
+    text = f"opening a journal of {middle(opening, 'events'):,.0f} events, one execution unfinished"
+    yield Figure("recovery", text, Target(1, " s"), tuple(sample["s"] for sample in opening))
+    text = f"recovering an execution of {bench.size(100_000, 200):,} tasks"
+    yield Figure("recovery", text, Target(5, " s"), tuple(sample["s"] for sample in recovering))
+
+
 HEAVY = ("dependency_injector", "networkx", "taskmap", "asyncio", "multiprocessing", "sqlite3")
 STARTED = "import time; print(time.clock_gettime(time.CLOCK_MONOTONIC))"
 
@@ -281,6 +319,8 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "questions": questions,
     "policies": policies,
     "days": days,
+    "durable": durable,
+    "recovery": recovery,
     "import": imported,
     "idle": idle,
 }
