@@ -75,8 +75,8 @@ class EventLog:
         key = self.ids[task] if task >= 0 else None
         task_id = None if key is None else str(key)  # that of a task that was added may be a LongId
         if code == TASK_COMPLETED and with_result and key is not None:
-            value = self.values.raw(key) if isinstance(self.values, FarValues) else self.values[key]
-            data = FarFacts(data or {}, value) if isinstance(value, Far) else Facts(data or (), result=value)
+            far = self.values.raw(key) if isinstance(self.values, FarValues) else None
+            data = FarFacts(data or {}, far) if isinstance(far, Far) else Facts(data or (), result=self.values[key])
         elif data is None:
             data = _NOTHING
         elif not isinstance(data, Facts):  # of what was read from a journal nothing is decoded before it is asked for

@@ -121,7 +121,8 @@ def task_result(
     started, ended = state["started_at"], state["completed_at"]
     if seconds is None:
         seconds = ended - started if started is not None and ended is not None else 0.0
-    result = values.raw(task_id) if isinstance(values, FarValues) and task_id in values else values.get(task_id)
+    far = values.raw(task_id) if isinstance(values, FarValues) and task_id in values else None
+    result = far if isinstance(far, Far) else values.get(task_id)
     return (FarTaskResult if isinstance(result, Far) else TaskResult)(
         task_id=str(task_id),
         status=state["status"],

@@ -7,11 +7,13 @@ from typing import Any
 
 from nerv.errors import SerializationError
 from nerv.events import Facts
+from nerv.far import Far, FarValues
 from nerv.journal.codec import Stored
 
 
-class _Lazy(dict[str, Any]):
-    """Decodes a value when it is first read, and keeps what came out, so that it is one object from then on.
+class _Lazy(FarValues):
+    """Decodes a value when it is first read, and keeps what came out, so that it is one object from then on. What is
+    elsewhere is fetched, as by any `FarValues`.
 
     `__iter__` is defined because dict's C code asks for it: a dict with an iterator of its own is copied through
     `__getitem__`, not behind its back.
@@ -22,7 +24,7 @@ class _Lazy(dict[str, Any]):
         if type(value) is Stored:
             value = self._decoded(key, value)
             dict.__setitem__(self, key, value)
-        return value
+        return value.fetch() if isinstance(value, Far) else value
 
     def _decoded(self, key: str, value: Stored) -> Any:  # noqa: ARG002  (a mapping may want to say which)
         return value.get()
@@ -50,7 +52,7 @@ class _Lazy(dict[str, Any]):
         """The keys."""
         return KeysView(self)
 
-    def copy(self) -> dict[str, Any]:
+    def copy(self) -> dict[str, Any]:  # type: ignore[override]
         """A plain dict with every value decoded."""
         return dict(self)
 
@@ -60,7 +62,7 @@ class _Lazy(dict[str, Any]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # a dict's own, typed so
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         return {**self, **other}

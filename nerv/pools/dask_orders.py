@@ -9,7 +9,7 @@ from nerv.context import TaskContext
 from nerv.errors import SerializationError, described
 from nerv.far import FarValues
 from nerv.pools.dask_cluster import Cluster, Distant
-from nerv.pools.sending import SCALARS, packed_without_script
+from nerv.pools.sending import PLACES, SCALARS, packed_without_script
 from nerv.references import Outputs, Reference, Template
 from nerv.tasks import TaskDef
 
@@ -89,7 +89,10 @@ class Orders:
     def _function(self, fn: Any) -> bytes:
         known = self._functions.get(id(fn))
         if known is None:
-            known = self._functions[id(fn)] = fn, packed_without_script(fn)
+            pickled = packed_without_script(fn)
+            if len(self._functions) >= PLACES:
+                self._functions.clear()
+            known = self._functions[id(fn)] = fn, pickled
         return known[1]
 
     def _attempt(self, call: Call) -> tuple[bytes, bytes, list[Distant]]:

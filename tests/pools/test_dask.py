@@ -449,10 +449,14 @@ def test_with_a_journal_it_can_be_resumed(scheduler, tmp_path):
         ended(execution)
         assert execution.status.name == "INTERRUPTED"
     (tmp_path / "go").touch()
-    with WorkflowManager(pools={"cluster": {"kind": "thread"}}, default_pool="cluster", journal=path) as manager:
+    with WorkflowManager(
+        pools={"cluster": {"kind": "dask", "workers": 1}}, default_pool="cluster", journal=path
+    ) as manager:
         (again,) = manager.recover([flow(*tasks)])
         assert ended(again)["then"] == "late"
+        assert dict(again.results) == {"first": 1, "then": "late"}
         assert again.task("first").attempts == 1
+        assert again.task("then").result == "late"
 
 
 def test_run_raises_what_the_lost_scheduler_left(scheduler, tmp_path):
