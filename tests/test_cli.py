@@ -638,6 +638,7 @@ def test_a_plan_as_json_holds_everything(write, command):
         "workflow": "diamond",
         "params": {"day": True, "size": False},
         "tasks": 4,
+        "nodes": {},
         "levels": [["a"], ["b", "c"], ["d"]],
         "max_parallelism": 2,
         "critical_path": ["a", "b", "d"],

@@ -73,10 +73,16 @@ def plan(
 
 
 def as_object(workflow: Workflow) -> str:
-    """The plan as JSON: name, params (true: must be given), levels, dependencies, critical path."""
+    """The plan as JSON: name, params (true: must be given), levels, nodes, dependencies, critical path."""
     plan = workflow.plan()
     fields = {"workflow": workflow.name, "params": dict(workflow.params), **described(plan)}
-    return json.dumps({**fields, "dependencies": {task: list(needs) for task, needs in plan.dependencies.items()}})
+    dependencies = {task: list(needs) for task, needs in plan.dependencies.items()}
+    return json.dumps({**fields, "nodes": kinds(workflow), "dependencies": dependencies})
+
+
+def kinds(workflow: Workflow) -> dict[str, str]:
+    """What the tasks are that steer others, by id: Buffer, Router, Gate ..."""
+    return {task.id: type(task).__name__ for task in workflow.tasks.values() if task.settings}
 
 
 def lines(workflow: Workflow) -> Iterator[str]:
@@ -96,13 +102,18 @@ def lines(workflow: Workflow) -> Iterator[str]:
     wide = len(levels[widest])
     form = f"the widest is {widest + 1} with {wide:,} tasks" if wide > 1 else "one task each"
     yield f"  {_count(len(levels), 'level')}, {form}"
+    nodes = kinds(workflow)
+
+    def label(task: str) -> str:
+        return f"{task} ({nodes[task]})" if task in nodes else task
+
     yield ""
     yield "level   tasks"
     for place in _places(len(levels), MOST_LEVELS):
         if place is None:
             yield f"  ...           {len(levels) - MOST_LEVELS:,} levels more"
         else:
-            yield f"{place + 1:>5}  {len(levels[place]):>6,}   {_fitting(levels[place], WIDTH - 16)}"
+            yield f"{place + 1:>5}  {len(levels[place]):>6,}   {_fitting(list(map(label, levels[place])), WIDTH - 16)}"
     path = plan.critical_path()
     yield ""
     yield f"critical path, {_count(len(path), 'task')}:"

@@ -1,5 +1,6 @@
 """Lanes, chains, ids, and how nodes are written, compared and drawn."""
 
+import json
 import pickle
 import threading
 
@@ -28,6 +29,7 @@ from nerv import (
     task,
     workflow,
 )
+from nerv.cli import plan
 from nerv.testing import simulate
 from tests.nodes.helpers import double, go, inc, of, same
 
@@ -267,6 +269,12 @@ def test_a_node_is_drawn_as_what_it_is(kind):
     assert f't1{opening}"{type(node).__name__} n"{closing}' in text
     assert ("t1 ==> t2" in text) == isinstance(node, Buffer)
     assert 't0["src"]' in text
+
+
+def test_nerv_plan_says_which_tasks_are_nodes():
+    planned = around(Buffer("n", [1], double))
+    assert "n (Buffer)" in "\n".join(plan.lines(planned))
+    assert json.loads(plan.as_object(planned))["nodes"] == {"n": "Buffer"}
 
 
 def test_the_same_target_by_decorator_and_by_hand_is_alike():
