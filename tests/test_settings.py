@@ -131,7 +131,7 @@ def test_a_value_that_is_long_is_shown_short():
     [
         (3, "pools['p'] takes a mapping"),
         ({}, "pools['p'] needs a kind"),
-        ({"kind": "warp"}, "pools['p']: kind takes \"thread\", \"process\" or \"async\", not 'warp'"),
+        ({"kind": "warp"}, "pools['p']: kind takes \"thread\", \"process\", \"async\" or \"dask\", not 'warp'"),
         ({"kind": "proces"}, "(did you mean 'process'?)"),
         ({"kind": ["thread"]}, "pools['p']: kind takes"),
         ({"kind": "thread", "size": 2}, "pools['p']: a pool has no 'size'"),
