@@ -95,11 +95,13 @@ class Admission:
         for task in inside:
             self._queue(task, problems)
             if task.has_policies:
+        case = self._case  # of the node's own function
                 self.policing.terms_of(task, problems)
             self._look_inside(task.inside, problems)
 
     def _assign_errands(self, number: int, task: TaskDef, problems: list[Problem]) -> None:
         """Where a task's fallback and its compensation run, and where it looks into the cache."""
+        self._case = case
         queue = self.queue_of[number]
         if task.cache is not None:
             has_threads = self.pools[queue].kind in ("thread", "inline")
@@ -122,7 +124,7 @@ class Admission:
         name = task.pool or self._default(task)
         self._case = None
         if name == "auto":
-            name = self._measured(task)
+            name, self._case = self._measured(task)
         if not self._is_known(name, task, problems):
             return -1
         queue = self._queue_named(name)
@@ -140,27 +142,27 @@ class Admission:
 
     # ---- pool="auto" (nerv/placement.py) ----------------------------------------------------------------------------
 
-    def _measured(self, task: TaskDef) -> str:
-        """The pool of a task with pool="auto"; if measurement decides, that is where it goes until it has."""
+    def _measured(self, task: TaskDef) -> tuple[str, Case | None]:
+        """The pool of a task with pool="auto"; if measurement decides, what is known, and where it goes until then."""
         if task.fn is None:
-            return "thread"
+            return "thread", None
         if is_coroutine_function(task.fn):
-            return "async"
+            return "async", None
         if is_being_loaded():
-            return "process"  # which says what is wrong
+            return "process", None  # which says what is wrong
         needs_script = getattr(innermost(task.fn), "__module__", None) == "__main__"
-        if not (needs_script and not is_guarded()) and not self._refuses(task, task.fn):
-            self._case = self._verdicts.of(task.fn)
-        return "thread"
+        if (needs_script and not is_guarded()) or self._refuses(task, task.fn):
+            return "thread", None
+        return "thread", self._verdicts.of(task.fn)
 
     def _refuses(self, task: TaskDef, fn: Callable[..., Any]) -> bool:
         """Whether a function can't go to worker processes, whatever it is given."""
         alone = msgspec.structs.replace(task, fn=fn, args=(), kwargs={})
-        return self.pools[self._queue_named("process")].objection(alone) is not None
+        return self._pool("process").objection(alone) is not None
 
     def _follow(self, case: Case, number: int, task: TaskDef) -> None:
         """Have a task go where its function goes, if it can."""
-        if case.place is not Place.PROCESS or self.pools[self._queue_named("process")].objection(task) is None:
+        if case.place is not Place.PROCESS or self._pool("process").objection(task) is None:
             self.measured[number] = case
 
     def _placement(self, live: Live) -> Placement:
@@ -213,7 +215,7 @@ class Admission:
         """The pool of a task; None: it can't have the one that it wants. What can't be goes into `problems`."""
         name = task.pool or self._default(task)
         if name == "auto":
-            name = "async" if task.fn is not None and is_coroutine_function(task.fn) else "thread"
+            name, _ = self._measured(task)
         if not self._is_known(name, task, problems):
             return None
         if name == "inline" and self.inline is None:
@@ -229,6 +231,20 @@ class Admission:
     def errand_pool(self, task: TaskDef, pool: Pool, problems: list[Problem]) -> Pool | None:
         """Where a task's fallback runs, if that isn't its own pool; and whether its compensation can run there."""
         if task.compensate is not None:
+    def case_of(self, task: TaskDef, live: Live) -> Case | None:
+        """What decides where a task runs, if measurement does."""
+        if (task.pool or self._default(task)) != "auto":
+            return None
+        _, case = self._measured(task)
+        if task.fn is None or case is None or (live.services is not None and wants_context(task.fn)):
+            return None
+        return None if task.compensate is not None and self._refuses(task, task.compensate) else case
+
+    def measured_pools(self) -> dict[Place, Pool]:
+        """The pools between which measurement decides."""
+        names = {Place.TRIAL: "auto", Place.THREAD: "thread", Place.PROCESS: "process"}
+        return {place: self._pool(name) for place, name in names.items()}
+
             objection = pool.objection(msgspec.structs.replace(task, fn=task.compensate, args=(), kwargs={}))
             if objection is not None:
                 problems.append(Problem(task.id, "pool", f"the compensation of task {task.id!r} {objection}"))

@@ -93,6 +93,7 @@ class Engine(Dispatch):
             live.lanes = [
                 Lane(live, queue, ready, pool, self._turns[pool])
                 for queue, (ready, pool) in enumerate(zip(live.scheduler.ready, live.pools, strict=False))
+                if live.placement is None or queue != live.placement.held
             ]
             self._moved(live)
         if self.closed:  # it came too late

@@ -34,18 +34,28 @@ class Placement:
 
     Args:
         live: the execution.
-        queues: the queue of each place.
+        queues: the queue of each place; without one for `HELD` the scheduler, which is there then, gets one more.
         cases: by number of the tasks, what is known of their functions.
     """
 
     def __init__(self, live: Live, queues: Mapping[Place, int], cases: Mapping[int, Case]) -> None:
         self._live = live
-        self._queues = queues
-        self._case_of = dict(cases)
+        self._queues = {Place.HELD: -1, **queues}
+        if Place.HELD not in queues:
+            self._queues[Place.HELD] = live.scheduler.add_queue()
+        self.held = self._queues[Place.HELD]
+        self._case_of: dict[int, Case] = {}
         self._groups: dict[Case, list[int]] = {}
         for number, case in cases.items():
-            self._groups.setdefault(case, []).append(number)
+            self.join(number, case)
         self._transfers: dict[int, Call] = {}
+
+    def join(self, number: int, case: Case) -> None:
+        """One more task follows its function. Its fallback runs in a thread, if it has no pool of its own."""
+        self._case_of[number] = case
+        self._groups.setdefault(case, []).append(number)
+        if callable(self._live.tasks[number].fallback):
+            self._live.fallback_queues.setdefault(number, self._queues[Place.THREAD])
 
     # ---- under the engine's lock ------------------------------------------------------------------------------------
 
@@ -54,6 +64,11 @@ class Placement:
         for case, numbers in self._groups.items():
             for number in numbers:
                 self._assign(number, case.place)
+
+    def follow_all(self) -> None:
+        """Tasks have joined: all go where their functions belong."""
+        for case in list(self._groups):
+            self.follow(case)
 
     def follow(self, case: Case) -> None:
         """The place of a function has changed."""

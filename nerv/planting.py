@@ -6,7 +6,7 @@ nobody up. What is wrong is found here too: the task fails with one error that l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
@@ -23,6 +23,7 @@ from nerv.outcomes import Grow, Items
 from nerv.pools.base import Pool
 from nerv.references import Names, Node, scan
 from nerv.tasks import RUN_WHEN, TaskDef
+from nerv.verdicts import Case, Place
 
 if TYPE_CHECKING:
     from nerv.admission import Admission
@@ -45,6 +46,8 @@ class Plant(Seed):
         result: what `grow.result` is made of, in `scope`.
         scope: what the tasks see.
         then_pool: where `grow.then` is called.
+        cases: place -> what decides where it runs, of those whose pool is measured; UNIFORM: of all.
+        places: the pools between which that decides.
     """
 
     def __init__(self, grow: Grow) -> None:
@@ -57,12 +60,19 @@ class Plant(Seed):
         self.result: Node = grow.result
         self.scope = Scope({}, {})
         self.then_pool: Pool | None = None
+        self.cases: dict[int, Case] = {}
+        self.places: dict[Place, Pool] = {}
         self.limit = grow.limit
         self.lanes = grow.lanes
         self.stops = grow.failing == "stop"
         self.fails = grow.failing != "keep"
         self.counts = grow.at_once is not UNSET
         self.plan = self
+
+    def measured(self) -> Iterable[tuple[int, Case]]:
+        """The places of the tasks whose pool is measured, and what decides."""
+        uniform = self.cases.get(UNIFORM)
+        return self.cases.items() if uniform is None else ((place, uniform) for place in range(len(self.tasks)))
 
 
 UNIFORM: Final = -1
@@ -187,6 +197,8 @@ class Planter:
             if last is not None and task.fn is last.fn and task.pool is last.pool and not task.has_policies:
                 pools.append(pools[-1])
                 plant.wants.append(plant.wants[-1])
+                if place - 1 in plant.cases:
+                    plant.cases[place] = plant.cases[place - 1]
                 continue
             pool = self._admit(plant, place, task)
             if pool is not None:
@@ -279,6 +291,10 @@ class Planter:
             return None
         if place == UNIFORM:
             plant.pools = pool
+        case = self._admission.case_of(task, self._live)
+        if case is not None:
+            plant.cases[place] = case
+            plant.places = self._admission.measured_pools()
         if task.has_policies:
             with self._live.engine.lock:  # limits are shared
                 plant.terms[place] = self._admission.policing.terms_of(task, self._problems)

@@ -141,6 +141,13 @@ class TaskStates:
         return self.state[number] >= COMPLETED
 
     def release(self, number: int) -> None:
+    def add_queue(self) -> int:
+        """One more queue; its number."""
+        self.ready.append([])
+        if self.staging is not None:
+            self.staging.heaps.append([])
+        return len(self.ready) - 1
+
         """A task is ready, unless it has to stand back."""
         if self.saga is not None and self.saga.left and number not in self.errands:
             self.saga.hold(number)

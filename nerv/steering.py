@@ -21,6 +21,7 @@ from nerv.lookups import Lookups
 from nerv.outcome_ends import blamed, ends_of
 from nerv.outcomes import Choice, Expand, Gather, Grow, Hold, Route, Wait
 from nerv.outgrowth import kept
+from nerv.placement import Placement
 from nerv.planting import UNIFORM, Plant, Planter
 from nerv.pools.base import Pool
 from nerv.references import Output, Outputs, Reference, Template, fill
@@ -138,7 +139,10 @@ class Steering:
         families = scheduler.has_families()
         if scheduler.waits is not None:
             scheduler.waits.left(number, now, ok=True)
+        first = len(live.tasks) - len(plant.tasks)
         families.grow(number, plant, now, parted=parted)
+        if plant.cases:
+            self._measure(live, plant, first).follow_all()
         if parted:
             self._complete(live, number, plant.grow.at_once, now)
         elif deadline is not None:
@@ -147,7 +151,18 @@ class Steering:
     def replant(self, live: Live, number: int, plant: Plant) -> Family:
         """Add tasks again that a record tells of."""
         self._make_room(live, plant)
+        if plant.cases:
+            self._measure(live, plant, len(live.tasks) - len(plant.tasks))
         return live.scheduler.has_families().regrow(number, plant, parted=plant.counts)
+
+    def _measure(self, live: Live, plant: Plant, first: int) -> Placement:
+        """Measurement decides where added tasks run."""
+        if live.placement is None:
+            queues = {place: self._queue(live, pool) for place, pool in plant.places.items()}
+            live.placement = Placement(live, queues, {})
+        for place, case in plant.measured():
+            live.placement.join(first + place, case)
+        return live.placement
 
     def _make_room(self, live: Live, plant: Plant) -> None:
         """Give new tasks what the engine holds for each: pool, policies, errands."""
@@ -192,14 +207,11 @@ class Steering:
             return live.pools.index(pool)
         scheduler = live.scheduler
         while len(live.pools) < len(scheduler.ready):
-            live.pools.append(pool)  # a queue that no pool takes from has no lane
-        ready: list[int] = []
-        scheduler.ready.append(ready)
-        if scheduler.staging is not None:
-            scheduler.staging.heaps.append([])
+            live.pools.append(live.pools[0])  # a queue that no pool takes from has no lane
+        queue = scheduler.add_queue()
         live.pools.append(pool)
-        live.lanes.append(Lane(live, len(live.pools) - 1, ready, pool, self._engine.turns_of(pool)))
-        return len(live.pools) - 1
+        live.lanes.append(Lane(live, queue, scheduler.ready[queue], pool, self._engine.turns_of(pool)))
+        return queue
 
     def _grown(self, live: Live, number: int, now: float) -> None:
         """All that a task has added has ended."""

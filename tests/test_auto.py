@@ -490,6 +490,30 @@ def test_what_was_never_started_is_undone_even_if_its_function_is_held(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("durability", [None, "strict"])
+@pytest.mark.parametrize("known", [False, True])
+def test_added_tasks_follow_their_function_too(tmp_path, durability, known):
+    settings = {} if durability is None else {"journal": tmp_path / "j.db", "durability": durability}
+    items = nerv.Buffer("all", [1, 2, 3, 4, 5, 6], TaskDef("one", autofns.place_of, pool="auto"))
+    several_kinds = TaskDef("more", expanded, dependencies=["all"])
+    tasks = [items, several_kinds, *(several(3, autofns.place_of, args=(0,)) if known else [])]
+    with Meter().manager(**settings) as manager:
+        execution = finished(manager, tasks)
+    assert execution.status is nerv.WorkflowStatus.COMPLETED
+    started = [execution[f"t{i}"] for i in range(3)] if known else []
+    places = [*started, *execution["all"].values, *execution["more"]]
+    assert places.count(HERE) == 2  # those that were measured
+    assert HERE not in execution["more"]
+
+
+def expanded():
+    """Adds tasks of a function that has a verdict by now, and one of another."""
+    tasks = [auto(f"x{i}", autofns.place_of, args=(i,)) for i in range(2)]
+    return nerv.Expand(
+        [*tasks, TaskDef("plain", autofns.where, pool="process")], [Output("x0"), Output("x1"), Output("plain")]
+    )
+
+
 # ---- the way back ---------------------------------------------------------------------------------------------------
 
 
