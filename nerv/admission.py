@@ -92,16 +92,16 @@ class Admission:
 
     def _look_inside(self, inside: Sequence[TaskDef], problems: list[Problem]) -> None:
         """Check what nodes will add: the pools, and what can be sent there."""
+        case = self._case  # of the node's own function
         for task in inside:
             self._queue(task, problems)
             if task.has_policies:
-        case = self._case  # of the node's own function
                 self.policing.terms_of(task, problems)
             self._look_inside(task.inside, problems)
+        self._case = case
 
     def _assign_errands(self, number: int, task: TaskDef, problems: list[Problem]) -> None:
         """Where a task's fallback and its compensation run, and where it looks into the cache."""
-        self._case = case
         queue = self.queue_of[number]
         if task.cache is not None:
             has_threads = self.pools[queue].kind in ("thread", "inline")
@@ -228,9 +228,6 @@ class Admission:
             problems.append(Problem(task.id, "pool", f"task {task.id!r} {objection}"))
         return pool
 
-    def errand_pool(self, task: TaskDef, pool: Pool, problems: list[Problem]) -> Pool | None:
-        """Where a task's fallback runs, if that isn't its own pool; and whether its compensation can run there."""
-        if task.compensate is not None:
     def case_of(self, task: TaskDef, live: Live) -> Case | None:
         """What decides where a task runs, if measurement does."""
         if (task.pool or self._default(task)) != "auto":
@@ -245,6 +242,9 @@ class Admission:
         names = {Place.TRIAL: "auto", Place.THREAD: "thread", Place.PROCESS: "process"}
         return {place: self._pool(name) for place, name in names.items()}
 
+    def errand_pool(self, task: TaskDef, pool: Pool, problems: list[Problem]) -> Pool | None:
+        """Where a task's fallback runs, if that isn't its own pool; and whether its compensation can run there."""
+        if task.compensate is not None:
             objection = pool.objection(msgspec.structs.replace(task, fn=task.compensate, args=(), kwargs={}))
             if objection is not None:
                 problems.append(Problem(task.id, "pool", f"the compensation of task {task.id!r} {objection}"))

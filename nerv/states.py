@@ -140,7 +140,6 @@ class TaskStates:
         """Whether a task's status is final."""
         return self.state[number] >= COMPLETED
 
-    def release(self, number: int) -> None:
     def add_queue(self) -> int:
         """One more queue; its number."""
         self.ready.append([])
@@ -148,6 +147,7 @@ class TaskStates:
             self.staging.heaps.append([])
         return len(self.ready) - 1
 
+    def release(self, number: int) -> None:
         """A task is ready, unless it has to stand back."""
         if self.saga is not None and self.saga.left and number not in self.errands:
             self.saga.hold(number)
