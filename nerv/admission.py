@@ -275,6 +275,7 @@ class Admission:
         live.inline = self.inline
         live.wants_context = self.wants_context
         live.fallback_queues = self.fallback_queues
+        live.attentive = bool(self.lookup_queues)
         lookups = Lookups(self.lookup_queues, self.queue_of) if self.lookup_queues else None
         live.scheduler = kind(
             self.workflow.numbers,

@@ -47,6 +47,7 @@ class Branching(TaskStates):
     def has_families(self) -> Families:
         """The families, from now on."""
         if self.families is None:
+            self.is_plain = False
             self.families = Families(self)  # type: ignore[arg-type]  # a Scheduler: nobody makes anything else of it
         return self.families
 
@@ -100,6 +101,7 @@ class Branching(TaskStates):
     def has_suspensions(self, epoch: float) -> Suspensions:
         """The suspensions, from now on; `epoch`: epoch seconds at the moment 0.0."""
         if self.suspensions is None:
+            self.is_plain = False
             self.suspensions = Suspensions(self, epoch)  # type: ignore[arg-type]  # a Scheduler
         return self.suspensions
 

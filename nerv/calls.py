@@ -34,6 +34,7 @@ class Call:
             attempts that steer.
         obeys: whether it is told to stop when the execution stops.
         queue: the queue that it was taken from, if that isn't the task's own; else -1.
+        odd: whether anything about it but its error is out of the ordinary: claimed, an errand, facts, encoded.
         facts: what the event of its completion says besides; None: nothing.
         encoded: a tuple of its value as the journal will keep it; empty: it doesn't.
         unstorable: whether the function returned, but the journal can't keep what.
@@ -54,6 +55,7 @@ class Call:
     is_attempt = True
     obeys = True
     queue = -1
+    odd = False
     facts: dict[str, Any] | None = None
     encoded: tuple[Any, ...] = ()
     unstorable = False
@@ -165,9 +167,18 @@ class Call:
 
     def run(self) -> None:
         """Call the function here and now, in a copy of the starter's contextvars, and set `value` or `error`."""
+        live, task = self.live, self.task
         try:
-            fn, args, kwargs = self.prepare()
-            run = self.live.contextvars.copy().run
+            fn: Any
+            if self.odd or live.wires is not None or live.wants_context[self.number]:
+                fn, args, kwargs = self.prepare()
+            else:  # as in `prepare`, without the calls
+                fn = task.fn
+                try:
+                    args, kwargs = task.bind(live.values, live.params)
+                except ResultUnavailableError as error:
+                    raise ResultUnavailableError(f"task {task.id!r} can't start: {error}") from error
+            run = live.contextvars.copy().run
             self.value = run(fn, *args, **kwargs) if kwargs else run(fn, *args)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is the task's failure, not the worker's
             self.error = error

@@ -67,10 +67,7 @@ class Dispatch:
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
         if finished is not None and (
-            finished.error is not None
-            or finished.value.__class__ in STEERING
-            or finished.task.cache is not None
-            or self.recorder is not None
+            finished.error is not None or finished.live.attentive or finished.value.__class__ in STEERING
         ):
             self._receive(finished)
         commits = False
@@ -151,7 +148,7 @@ class Dispatch:
             call = live.active[number] = Call(
                 live, number, live.tasks[number], scheduler.attempts[number] + bool(calls)
             )
-            call.claimed = bool(calls)
+            call.claimed = call.odd = bool(calls)
             if live.placement is not None:
                 live.placement.mark(call)
         turns.served(lane)
@@ -258,6 +255,15 @@ class Dispatch:
         """The end of a call. `asking` is the pool that will ask for the next one right away."""
         live, scheduler, number = call.live, call.live.scheduler, call.number
         del live.active[number]
+        if call.error is None and not call.odd:
+            live.values[call.task.id] = call.value
+            scheduler.completed(number, now)
+        else:
+            self._settle_odd(call, now)
+        self._moved(live, asking)
+
+    def _settle_odd(self, call: Call, now: float) -> None:
+        live, scheduler, number = call.live, call.live.scheduler, call.number
         if call.claimed:
             self._begin(call, now)
         if call.error is None and call.is_attempt:
@@ -271,7 +277,6 @@ class Dispatch:
             self.endings.settle(call, now)
             if scheduler.stopping:
                 self._stop_running(live)
-        self._moved(live, asking)
 
     def _errand(self, live: Live, number: int, now: float) -> Call | None:
         """The call for an errand that was taken; None if it has been decided otherwise meanwhile."""
@@ -351,8 +356,8 @@ class Dispatch:
 
     def _moved(self, live: Live, asking: Pool | None = None) -> None:
         """After the scheduler was told something: lanes with ready tasks get in line, listeners are told, ends end."""
-        if live.scheduler.news:
-            self.steering.act(live)
+        if not live.scheduler.is_plain:
+            self._look_after(live)
         for lane in live.lanes:
             if lane.ready and lane is not lane.turns.only:
                 lane.turns.add(lane)
@@ -360,13 +365,18 @@ class Dispatch:
                     self._call_up(lane.pool, lane.turns)
         if self.bus.active or live.on_change or self.recorder is not None:
             self._tell(live)
-        for part in (live.scheduler.waits, live.scheduler.suspensions):
-            if part is not None and part.next_due < live.alarm_at:
-                self._arm(live, part.next_due)
         if not live.scheduler.unfinished and live.scheduler.status.is_final:
             self._end(live)
         if self.draining:
             self._quiet.notify_all()
+
+    def _look_after(self, live: Live) -> None:
+        """What has come for tasks that steer, and when the next that waits is due."""
+        if live.scheduler.news:
+            self.steering.act(live)
+        for part in (live.scheduler.waits, live.scheduler.suspensions):
+            if part is not None and part.next_due < live.alarm_at:
+                self._arm(live, part.next_due)
 
     def _tell(self, live: Live, *, started: bool = False) -> None:
         log = live.log

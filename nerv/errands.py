@@ -33,6 +33,7 @@ class FallbackCall(Call):
     """A fallback that is callable: given the error of the last attempt, it makes the result."""
 
     is_attempt = False
+    odd = True
     timeout = None
     wants_context = False
 
@@ -53,6 +54,7 @@ class CompensationCall(Call):
     """Undoes a completed task. `attempt` counts the compensation's own attempts."""
 
     is_attempt = False
+    odd = True
     obeys = False
 
     @property
@@ -83,6 +85,7 @@ class ThenCall(Call):
     """What a task that steers wants called when what it waited for is there, with what came of that."""
 
     is_attempt = False
+    odd = True
     timeout = None
     wants_context = False
 
@@ -104,6 +107,7 @@ class LookupCall(Call):
     """Looks for the result of a task that has a `Cache`. Its value is the desk's answer."""
 
     is_attempt = False
+    odd = True
     timeout = None
     wants_context = False
 

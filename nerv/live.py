@@ -58,6 +58,7 @@ class Live:
         undo_errors: task id -> exception, of compensations that failed.
         fallback_queues: by task number, of tasks whose fallbacks don't run in their own pool.
         placement: which of its tasks are placed by measurement (`pool="auto"`); None: none are.
+        attentive: whether results are to be kept somewhere, in the journal or a cache.
         kept: what the recorder holds for it; None: it isn't journaled.
         wires: tells hooks what goes from task to task; None: nobody wants to know.
         farewell: what is done when its last event is in the journal.
@@ -67,7 +68,7 @@ class Live:
     """
 
     __slots__ = (
-        "__weakref__", "active", "admission", "alarm", "alarm_at", "contextvars", "deadline", "ended", "engine",
+        "__weakref__", "active", "admission", "alarm", "alarm_at", "attentive", "contextvars", "deadline", "ended", "engine",
         "errors", "fallback_queues", "farewell", "held", "id", "inline", "kept", "lanes", "late", "log", "logs",
         "on_change", "on_end", "params", "placement", "pools", "questions", "scheduler", "secret", "services",
         "setbacks", "sources", "taken_on", "tasks", "undo_errors", "values", "wants_context", "wires", "workflow",
@@ -119,6 +120,7 @@ class Live:
         self.fallback_queues: dict[int, int] = {}
         self.deadline = inf
         self.kept: Kept | None = None
+        self.attentive = False
         self.placement: Placement | None = None
         self.wires: Wires | None = None
         self.farewell: list[Callable[[], Any]] = []

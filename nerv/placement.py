@@ -124,7 +124,7 @@ class Placement:
     def mark(self, call: Call) -> None:
         """A process pool has taken a call: note whether its function was moved there."""
         if call.number in self._case_of:
-            call.facts = {"pool": "process"}
+            call.facts, call.odd = {"pool": "process"}, True
 
     def bring_back(self, call: Call) -> None:
         """A call that was started couldn't be sent: it waits for a thread."""

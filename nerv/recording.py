@@ -179,7 +179,7 @@ class Recorder:
         if made is UNSET:
             return
         try:
-            call.encoded = (encode(made, call.task.id),)
+            call.encoded, call.odd = (encode(made, call.task.id),), True
         except SerializationError as error:
             call.error, call.unstorable = error, True
 

@@ -111,6 +111,7 @@ class TaskStates:
         self.dead_needs: dict[int, int] = {}
         self.families: Families | None = None
         self.suspensions: Suspensions | None = None
+        self.is_plain = waits is None  # nobody waits but for others, and nobody adds any
         self.news: list[tuple[int, int]] = []
         self.unfinished = len(graph)
         self.counts = [0] * len(STATUSES)  # of final statuses only

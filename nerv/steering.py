@@ -54,7 +54,7 @@ class Steering:
 
     def prepare(self, call: Call) -> None:
         """Make ready what a call has returned in place of a result. What can't be is the task's failure."""
-        call.is_attempt = False
+        call.is_attempt, call.odd = False, True
         outcome = call.value
         try:
             stored = None
@@ -193,6 +193,7 @@ class Steering:
         waits = live.admission.policing.has_waits(live)
         for place, task in enumerate(plant.tasks):
             if task.cache is not None:
+                live.attentive = True
                 if waits.lookups is None:
                     waits.lookups = Lookups({}, live.scheduler.queue_of)  # type: ignore[arg-type]  # it is a list
                 own = plant.queues[place]

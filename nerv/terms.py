@@ -90,6 +90,7 @@ class Policing:
         """What the scheduler keeps of it, from now on."""
         scheduler = live.scheduler
         if scheduler.waits is None:
+            scheduler.is_plain = False
             scheduler.waits = Waits(self.terms, self._all, live.pools, live.log.epoch, live)
             scheduler.waits.scheduler = scheduler
         return scheduler.waits
