@@ -108,7 +108,7 @@ class Story:
         assert events[: len(self._before)] == self._before, "no committed event is missing or renumbered"
         self._before = events
         completed = {history.ids[number] for code, number, *_ in events if code == TASK_COMPLETED}
-        self._done = {task for task in completed if self.tasks[task].durable}
+        self._done = {task for task in completed if task not in self.tasks or self.tasks[task].durable}
         self._undone = {history.ids[number] for code, number, *_ in events if code == TASK_COMPENSATED}
         self._check_attempts(history, events)
         if self.strict:
@@ -127,7 +127,7 @@ class Story:
         begun |= {history.ids[number] for _, numbers in history.claims for number in numbers}
         for task in called:
             assert task in begun, f"{task} was called, and the journal doesn't know that it might be"
-            if self.tasks[task].run_when == "all_completed":
+            if task in self.tasks and self.tasks[task].run_when == "all_completed":
                 assert completed.issuperset(self.tasks[task].needs), f"{task} was called before what it needs was kept"
 
     def tell(self, kills, calls):

@@ -1,4 +1,4 @@
-"""The program that is killed: a workflow of 200 mixed tasks, whose functions say in a file that they were called.
+"""The program that is killed: a workflow of 200 mixed tasks, and 40 that these add. Their functions write down each call.
 
 `python program.py serve` makes lives: a line of JSON in (the arguments of `live`), `{"pid": ...}` out. Each is forked
 from one process that has loaded everything, and has no threads, so that a life costs milliseconds. `python program.py
@@ -17,9 +17,10 @@ from random import Random
 import nerv.journal.sqlite  # so that forked lives have it
 import nerv.pools.coroutine
 import nerv.pools.process  # noqa: F401
-from nerv import Output, RateLimit, RetryPolicy, TaskDef, Workflow, run
+from nerv import Buffer, Expand, Output, RateLimit, RetryPolicy, TaskDef, Workflow, run
 
 COUNT = 200
+ITEMS = 20
 NAME = "killed"
 MODES = ("ends", "fails")
 
@@ -57,6 +58,24 @@ async def add_slowly(ctx, *inputs):
     return sum(inputs) + 1
 
 
+def many(ctx):
+    say(ctx, "start")
+    return list(range(ITEMS))
+
+
+def flaky_item(ctx, item):
+    if item % 5 == 1:
+        return flaky(ctx, item)
+    return add(ctx, item)
+
+
+def grow(ctx):
+    """Adds tasks, once and for all."""
+    say(ctx, "start")
+    tasks = [TaskDef(f"x{number}", add, args=(number,)) for number in range(ITEMS)]
+    return Expand(tasks, result=Output(f"x{ITEMS - 1}"))
+
+
 def hopeless(ctx, *inputs):
     say(ctx, "start")
     raise ValueError("hopeless")
@@ -92,11 +111,18 @@ def build(mode="ends", processes=False):
     """The workflow. That which fails does so at its end, when all else is done."""
     random = Random(5)
     tasks = []
-    for number in range(COUNT - 2):
+    for number in range(COUNT - 5):
         needs = [
             f"t{need}" for need in random.sample(range(max(0, number - 20), number), min(number, random.randint(0, 3)))
         ]
         tasks.append(TaskDef(f"t{number}", args=tuple(map(Output, needs)), **kind(number, mode, processes)))
+    tasks.append(TaskDef("items", many, dependencies=["t20"]))
+    tasks.append(
+        Buffer(
+            "buffer", Output("items"), TaskDef("item", flaky_item, retry_policy=RetryPolicy(3, 0.002)), max_parallel=3
+        )
+    )
+    tasks.append(TaskDef("grow", grow, dependencies=["t40"]))
     before = [task.id for task in tasks]
     tasks.append(TaskDef("last", hopeless if mode == "fails" else add, dependencies=before))
     tasks.append(TaskDef("cleanup", add, dependencies=["last"], run_when="all_finished"))
@@ -123,7 +149,8 @@ def live(journal, log, durability, mode="ends", processes=False):
 def outcome(execution):
     """What must be the same whatever happened on the way."""
     tasks = execution.workflow.tasks
-    results = {task: value for task, value in execution.results.items() if tasks[task].durable}
+    results = {task: value for task, value in execution.results.items() if task not in tasks or tasks[task].durable}
+    results["buffer"] = list(results["buffer"].results) if "buffer" in results else None
     statuses = {task: status.name for task, status in execution.project("task_status").items()}
     return {"status": execution.status.name, "results": results, "statuses": statuses}
 
