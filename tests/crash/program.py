@@ -1,4 +1,4 @@
-"""The program that is killed: a workflow of 200 mixed tasks, and 40 that these add. Their functions write down each call.
+"""The program that is killed: a workflow of 200 mixed tasks, and 40 that these add. Functions write down each call.
 
 `python program.py serve` makes lives: a line of JSON in (the arguments of `live`), `{"pid": ...}` out. Each is forked
 from one process that has loaded everything, and has no threads, so that a life costs milliseconds. `python program.py
