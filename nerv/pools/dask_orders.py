@@ -82,7 +82,8 @@ class Orders:
         from nerv.pools.dask_worker import perform
 
         call = ticket.call
-        function, body, far = self._attempt(call) if call.is_attempt else self._errand(call)
+        is_plain = call.is_attempt and type(call.task) is TaskDef and call.live.wires is None
+        function, body, far = self._attempt(call) if is_plain else self._whole(call)
         refs = [TaskRef(result.key) for result in far]
         return Task(ticket.key, perform, ticket.key, self._topic, function, body, *refs)
 
@@ -114,14 +115,17 @@ class Orders:
         body = _packed(call, (args, kwargs, list(far), near, params, facts))
         return self._function(task.fn), body, [*far.values()]
 
-    @staticmethod
-    def _errand(call: Call) -> tuple[bytes, bytes, list[Distant]]:
+    def _whole(self, call: Call) -> tuple[bytes, bytes, list[Distant]]:
+        """Of whatever isn't a plain task's attempt: all that it is given is brought here and sent along."""
         fn, args, kwargs = call.prepare()
+        near: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         facts = None
         if call.wants_context:
-            facts, args = (_facts(call), ()), args[1:]
-        body = _packed(call, (args, kwargs, [], {}, dict(call.live.params) if facts else {}, facts))
-        return packed_without_script(fn), body, []
+            context: TaskContext = args[0]
+            args, near, params = args[1:], dict(context.results), dict(context.params)
+            facts = _facts(call), tuple(near)
+        return self._function(fn), _packed(call, (args, kwargs, [], near, params, facts)), []
 
 
 def _packed(call: Call, body: tuple[Any, ...]) -> bytes:

@@ -24,6 +24,7 @@ from distributed.worker import thread_state
 
 from nerv.context import DependencyResults, LogEntry, TaskContext
 from nerv.errors import NervError
+from nerv.outcomes import STEERING
 from nerv.pools.sending import packed_without_script
 from nerv.tasks import TaskDef
 
@@ -145,7 +146,7 @@ def perform(key: str, topic: str, function: bytes, body: bytes, *far: Any) -> An
     error, attempt.error = attempt.error, None
     if error is not None:
         raise error if isinstance(error, Exception) else CarriedError(error)
-    if getattr(type(attempt.value), "is_nerv_outcome", False):
+    if type(attempt.value) in STEERING:
         attempt.say(OUTCOME)
     return attempt.value
 

@@ -33,6 +33,7 @@ from tests.house.commands import environment, run_command  # noqa: E402
 from tests.pools import test_contract  # noqa: E402
 
 pytestmark = [
+    pytest.mark.timeout(150),  # clusters start and die here, on machines that may be busy
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the garbage collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:distributed"),
@@ -191,6 +192,16 @@ def test_a_cluster_of_its_own_leaves_results_behind_when_it_is_closed():
     execution = nerv.run(flow(*tasks), pools=pools, default_pool="mine")
     assert execution["c"] == len(execution["a"]) == MEGABYTE
     assert execution["b"] != os.getpid()
+
+
+def test_a_task_on_the_cluster_steers(manager):
+    """What it returns to add tasks is needed here, at once."""
+    grown_tasks = nerv.Expand(
+        [TaskDef("x", lambda: 20), TaskDef("y", lambda x: x + 1, args=(Output("x"),))], Output("y")
+    )
+    tasks = [TaskDef("grow", lambda: grown_tasks), TaskDef("after", lambda n: n * 2, args=(Output("grow"),))]
+    execution = ended(manager().start(flow(*tasks)))
+    assert (execution["grow"], execution["after"], execution["grow/x"]) == (21, 42, 20)
 
 
 # ---- what is sent ----------------------------------------------------------------------------------------------------
