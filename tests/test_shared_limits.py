@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import nerv
 from nerv import (
     CircuitBreaker,
     CircuitOpenError,
@@ -610,3 +611,39 @@ def test_a_small_one_does_not_overtake_a_large_one_that_waits_for_ever():
         rig.go()
     assert execution.status is WorkflowStatus.COMPLETED
     assert starts(large)[0] < 12
+
+
+# ---- callable fallbacks ----------------------------------------------------------------------------------------------
+
+
+def test_a_fallback_runs_without_what_its_attempt_held():
+    """The one unit is free for the other task while the fallback runs, which waits for just that."""
+    other_runs = threading.Event()
+
+    def fail():
+        raise OSError("no")
+
+    def instead(_):
+        return other_runs.wait(30)
+
+    tasks = [
+        nerv.TaskDef("a", fail, resources={"unit": 1}, fallback=instead, priority=9),
+        nerv.TaskDef("b", other_runs.set, resources={"unit": 1}),
+    ]
+    execution = nerv.run(nerv.Workflow("w", tasks), workers=2, resources={"unit": 1})
+    assert execution["a"] is True
+
+
+def test_a_failure_with_a_callable_fallback_is_a_failure_to_its_breaker():
+    breaker = nerv.CircuitBreaker(1, 60.0, name="fallen back")
+
+    def fail():
+        raise OSError("no")
+
+    tasks = [
+        nerv.TaskDef("a", fail, circuit_breaker=breaker, fallback=lambda _: "instead"),
+        nerv.TaskDef("b", lambda: 1, circuit_breaker=breaker, dependencies=["a"]),
+    ]
+    execution = nerv.run(nerv.Workflow("w", tasks), raise_on_failure=False)
+    assert execution["a"] == "instead"
+    assert isinstance(execution.failures["b"], nerv.CircuitOpenError)

@@ -3,7 +3,7 @@
 Comparisons, arithmetic and boolean operators are swapped for others; a part of `and`/`or` is dropped; conditions are
 negated, or always or never hold, or are left out; numbers are one more or one less, other constants different ones;
 statements are left out, results aren't returned; `min` and `max`, `any` and `all`, `break` and `continue` change
-places. Annotations, decorators, docstrings and imports are left alone.
+places. Annotations, decorators, docstrings, imports and assertions are left alone.
 """
 
 from __future__ import annotations
@@ -59,13 +59,20 @@ def _changes(node: ast.AST, scope: str, statement: str) -> Iterator[Change]:
         if field in UNTOUCHED:
             continue
         for part, put in _parts(node, field, value):
-            if _is_docstring(part) or isinstance(part, ast.Import | ast.ImportFrom):
+            if _is_docstring(part) or _is_for_the_checker(part):
                 continue
             here = _text(part) if isinstance(part, ast.stmt) else statement
             for new in _spoilt(part, node, field):
                 whole = "" if here == _text(part) else f"{here} | "
                 yield f"{scope or 'module'}: ", f"{whole}{_text(part)} -> {_text(new)}", _later(put, new)
             yield from _changes(part, scope, here)
+
+
+def _is_for_the_checker(part: ast.AST) -> bool:
+    """Imports, also those that only a type checker makes, and assertions, which hold whatever happens."""
+    if isinstance(part, ast.If):
+        return ast.unparse(part.test) == "TYPE_CHECKING"
+    return isinstance(part, ast.Import | ast.ImportFrom | ast.Assert)
 
 
 def _parts(node: ast.AST, field: str, value: Any) -> Iterator[tuple[ast.AST, Callable[[ast.AST], None]]]:
