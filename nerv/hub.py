@@ -26,7 +26,7 @@ from nerv.functions import is_coroutine_function
 from nerv.journal.base import Journal
 from nerv.journal.deliveries import DispatchHook
 from nerv.keeping import Keeper
-from nerv.likeness import same_values
+from nerv.likeness import same_or_equal
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.nodes.journalnode import HOOK_METHODS
@@ -384,18 +384,8 @@ def _joined(known: Execution, workflow: Workflow, params: Mapping[str, Any]) -> 
         raise NervError(
             f"execution {known.id!r} is of workflow {known.workflow_name!r}, not {workflow.name!r}; choose another id"
         )
-    if known.params.keys() != params.keys() or not all(_alike(known.params[name], params[name]) for name in params):
+    if known.params.keys() != params.keys() or not all(same_or_equal(known.params[name], params[name]) for name in params):
         raise NervError(
             f"execution {known.id!r} was started with other params; choose another id, or pass the same ones"
         )
     return known
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two values of a param are the same or equal: a date is made anew each time it is given."""
-    if same_values(one, other):
-        return True
-    try:
-        return type(one) is type(other) and bool(one == other)
-    except Exception:  # noqa: BLE001  the user's __eq__ may do anything
-        return False

@@ -50,3 +50,13 @@ def same_values(one: Any, other: Any) -> bool:
     if kind in (list, tuple) or (isinstance(one, tuple) and hasattr(one, "_fields")):
         return len(one) == len(other) and all(same_values(a, b) for a, b in zip(one, other, strict=True))
     return kind in (str, int, float, bytes, bool, Missing) and bool(one == other)
+
+
+def same_or_equal(one: Any, other: Any) -> bool:
+    """Whether two values of a param are the same or equal: a date is made anew each time it is given."""
+    if same_values(one, other):
+        return True
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:  # noqa: BLE001  the user's __eq__ may do anything
+        return False
