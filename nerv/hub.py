@@ -384,7 +384,9 @@ def _joined(known: Execution, workflow: Workflow, params: Mapping[str, Any]) -> 
         raise NervError(
             f"execution {known.id!r} is of workflow {known.workflow_name!r}, not {workflow.name!r}; choose another id"
         )
-    if known.params.keys() != params.keys() or not all(same_or_equal(known.params[name], params[name]) for name in params):
+    if known.params.keys() != params.keys() or not all(
+        same_or_equal(known.params[name], params[name]) for name in params
+    ):
         raise NervError(
             f"execution {known.id!r} was started with other params; choose another id, or pass the same ones"
         )
