@@ -46,8 +46,9 @@ class Claims:
             return []
         if self._alone is not None and not _is_at_it(*self._alone):
             self._alone = None
-        if self._alone is None and kept.losses:
-            suspect = staging.first(lambda number: kept.losses.get(number, 0) >= SUSPECT)
+        if self._alone is None and kept.suspects:
+            kept.suspects = {number for number in kept.suspects if not live.scheduler.has_ended(number)}
+            suspect = staging.first(kept.suspects)
             self._alone = None if suspect is None else (live, suspect)
         if self._alone is None:
             return _best(live, staging)

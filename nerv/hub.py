@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import importlib
 import os
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -231,24 +230,6 @@ class Hub:
     def has_left(self, execution_id: str) -> bool:
         """Whether an execution was left in the journal, unfinished, by this manager."""
         return self._executions[execution_id].status is WorkflowStatus.INTERRUPTED
-
-    @staticmethod
-    def import_target(target: str) -> Workflow | None:
-        """The workflow at `module:name` or `/path/file.py:name`, or None if there is none (any more)."""
-        module, _, name = target.rpartition(":")
-        if module.endswith(".py"):
-            from nerv.cli.targets import TargetError, load
-
-            try:
-                return load(target)
-            except TargetError:
-                return None
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
-            return None
-        made = found() if getattr(type(found), "is_nerv_workflow", False) else found
-        return made if isinstance(made, Workflow) else None
 
     @property
     def known(self) -> Container[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from types import MappingProxyType
@@ -292,7 +293,7 @@ class Keeper:
     def _imported(self, execution_id: str) -> Workflow | None:
         """The workflow of an execution, from where it was run, if it can be imported from there."""
         target = self.load(execution_id).header.target
-        return None if target is None else self.manager.import_target(target)
+        return None if target is None else _imported_from(target)
 
     # ---- forks ------------------------------------------------------------------------------------------------------
 
@@ -358,3 +359,21 @@ def _check_fallbacks(live: Live) -> None:
     for number, terms in () if waits is None else waits.terms.items():
         if terms.fallback is not UNSET and not callable(terms.fallback) and live.tasks[number].durable:
             encode(terms.fallback, live.tasks[number].id)
+
+
+def _imported_from(target: str) -> Workflow | None:
+    """The workflow at `module:name` or `/path/file.py:name`, or None if there is none (any more)."""
+    module, _, name = target.rpartition(":")
+    if module.endswith(".py"):
+        from nerv.cli.targets import TargetError, load
+
+        try:
+            return load(target)
+        except TargetError:
+            return None
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    made = found() if getattr(type(found), "is_nerv_workflow", False) else found
+    return made if isinstance(made, Workflow) else None

@@ -60,7 +60,7 @@ class Kept:
     Attributes:
         written: how many records are in the journal; `ids_written` how many ids; `gathered` how many are on their way.
         encoded: task number -> its result as it will be written.
-        losses: task number -> how often it was running, or may have been, when the process died.
+        suspects: the tasks that were running, or may have been, each time that the process died (nerv/claims.py).
         has_ended: whether those who wait for the execution's end wait only for the journal by now.
         careful: the tasks during which the execution is staged although its durability doesn't ask for it.
     """
@@ -69,7 +69,7 @@ class Kept:
         self.written = self.gathered = written
         self.ids_written = ids_written
         self.encoded: dict[int, Any] = {}
-        self.losses: dict[int, int] = {}
+        self.suspects: set[int] = set()
         self.facts: list[Fact] = []
         self.orders_done: list[int] = []
         self.has_ended = False
@@ -117,6 +117,7 @@ class Recorder:
         self._awake = False  # whether the thread will look by itself
         self._closed = False
         self._untidy = False  # whether housekeeping has failed
+        self._gathered = self._done = 0  # batches that were made; that are written
         self._soon = False  # whether the timer will have written what isn't urgent
 
     # ---- told by the engine, under its lock -------------------------------------------------------------------------
@@ -195,10 +196,13 @@ class Recorder:
         """
         if live.kept is None:
             return
-        self.commit()
         with self._engine.lock:
-            until = len(live.log.records)
-            while live.kept.written < until and self.broken is None and not self._closed:
+            until = self._gathered + (live in self._dirty)
+        if not self.commit():
+            with self._engine.effects:
+                self.rouse()
+        with self._engine.lock:
+            while self._done < until and self.broken is None and not self._closed:
                 self._written.wait(1.0)
         if self.broken is not None:
             raise self.broken
@@ -278,6 +282,7 @@ class Recorder:
             dirty, self._dirty = self._dirty, {}
             dirty.update(dict.fromkeys(self._claims.take_held()))
             work = _Work()
+            self._gathered += 1
             for live in dirty:
                 self._collect(live, work)
         for encoded, number, value, task_id in work.unread:
@@ -322,6 +327,7 @@ class Recorder:
             return
         engine = self._engine
         with engine.effects:
+            self._done = self._gathered
             for live, records, ids, claims in work.reached:
                 kept = live.kept
                 assert kept is not None

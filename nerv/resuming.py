@@ -94,10 +94,11 @@ class Resumption:
         scheduler.stopping = STOPPING in history.facts
         is_crash = history.facts.get(LEFT) != len(history.records)
         suspected = _suspected(history, replay) if is_crash else []
-        kept.losses = Counter(replay.losses)
+        self._losses = losses = Counter(replay.losses)
         if is_crash:
-            kept.losses.update(replay.lost + suspected)
+            losses.update(replay.lost + suspected)
             kept.careful = [*replay.lost, *replay.ready()]
+        kept.suspects = {number for number, times in losses.items() if times >= SUSPECT}
         kept.orders_done = [order.id for order in history.orders]
         self._keeper.keep(live, kept)
         ids = live.log.ids
@@ -110,7 +111,7 @@ class Resumption:
         )
 
     def _dead(self, lost: Sequence[int], suspected: Sequence[int]) -> dict[int, BaseException]:
-        losses, most = self._kept.losses, self._keeper.manager.settings.max_recoveries
+        losses, most = self._losses, self._keeper.manager.settings.max_recoveries
         dead = [number for number in lost if losses[number] > most]
         dead += [number for number in suspected if losses[number] > max(most, SUSPECT)]
         return {

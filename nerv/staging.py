@@ -6,7 +6,7 @@ ready goes into `heaps` instead of the scheduler's `ready`; `cleared`, it goes o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Container
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,10 @@ class Staging:
                 taken.append(number)
         return taken
 
-    def first(self, wanted: Callable[[int], bool]) -> int | None:
+    def first(self, wanted: Container[int]) -> int | None:
         """The best staged task that is wanted; it stays where it is."""
-        ranks = sorted(rank for heap in self.heaps for rank in heap)
-        numbers = (rank & NUMBER_MASK for rank in ranks)
-        return next((number for number in numbers if wanted(number) and self._may_start(number)), None)
+        ranks = [rank for heap in self.heaps for rank in heap if rank & NUMBER_MASK in wanted]
+        return next((rank & NUMBER_MASK for rank in sorted(ranks) if self._may_start(rank & NUMBER_MASK)), None)
 
     def take(self, number: int) -> None:
         """Take out one task."""

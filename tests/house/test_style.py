@@ -43,7 +43,10 @@ LAYERS = (
     "plan",
     "workflows",
     "nodes",
+    "triggers",
+    "stations",
     "weaving",
+    "fedweaving",
     "flows",
     "decorators",
     "settings",
@@ -62,6 +65,7 @@ LAYERS = (
     "detours",
     "scheduler",
     "levels",
+    "feeding",
     "places",
     "replay",
     "calls",
@@ -75,6 +79,7 @@ LAYERS = (
     "placement",
     "wires",
     "planting",
+    "feeder",
     "outcome_ends",
     "steering",
     "bus",
@@ -118,6 +123,7 @@ LAYERS = (
 # (importer, imported) -> why a function, or the type checker, must know a higher layer. What is imported when a module
 # is loaded has no excuse.
 UPWARD = {
+    ("nerv.feeder", "nerv.admission"): "what a message adds is admitted like the rest",
     ("nerv.errors", "nerv.execution"): "WorkflowFailedError carries the Execution that failed",
     ("nerv.calls", "nerv.live"): "a call reads its inputs from the live execution that made it",
     ("nerv.turns", "nerv.live"): "a lane belongs to a live execution",
@@ -148,14 +154,20 @@ UPWARD = {
     ("nerv.live", "nerv.recording"): "a live execution has what the recorder holds for it",
     ("nerv.recording", "nerv.engine"): "a recorder lets the engine go on with what is written",
     ("nerv.shelf", "nerv.keeping"): "a stored execution is read by its keeper",
-    ("nerv.hub", "nerv.cli.targets"): "where `nerv run` had a workflow from, it is loaded from again",
+    ("nerv.keeping", "nerv.cli.targets"): "where `nerv run` had a workflow from, it is loaded from again",
     ("nerv.keeping", "nerv.hub"): "a keeper is a part of its manager",
     ("nerv.workflows", "nerv.interop.dask"): "to_dask and from_dask are a workflow's own, whoever does the work",
     ("nerv.clock", "nerv.timer"): "a clock makes its engine's timer, so that a simulated one can ring it itself",
 }
 
 # library -> the only layer that imports it.
-OWNERS = {"blinker": "bus", "pyrsistent": "projector", "dependency_injector": "container", "joblib": "caching"}
+OWNERS = {
+    "blinker": "bus",
+    "pyrsistent": "projector",
+    "dependency_injector": "container",
+    "joblib": "caching",
+    "cronsim": "triggers",
+}
 
 # A library that loads nerv, not the other way round -> the module that it loads.
 HOSTS = {"pytest": "nerv.pytest_plugin"}
