@@ -31,7 +31,8 @@ _HOME = {
     "BufferComplete": "nodes.buffer", "BufferDispatched": "nodes.buffer", "Collector": "nodes.collector",
     "Sequence": "nodes.sequence", "Router": "nodes.router", "JournalNode": "nodes.journalnode", "Gate": "nodes.gate",
     "Timer": "nodes.timers", "Loop": "nodes.loop", "SubWorkflow": "nodes.subworkflow", "Paginate": "nodes.paginate",
-    "Page": "nodes.paginate", "Flow": "flows",
+    "Page": "nodes.paginate", "Flow": "flows", "Manual": "triggers", "Schedule": "triggers",
+    "Every": "triggers", "Watch": "triggers", "OnSignal": "triggers",
     # keep
     "Journal": "journal.base", "SqliteJournal": "journal.sqlite", "MemoryJournal": "journal.memory",
     "ExecutionRecord": "journal.base", "Delivery": "journal.deliveries", "DeliveryState": "journal.deliveries",
@@ -135,6 +136,11 @@ if TYPE_CHECKING:
     )
     from nerv.tasks import TaskDef as TaskDef
     from nerv.tasks import TaskMetadata as TaskMetadata
+    from nerv.triggers import Every as Every
+    from nerv.triggers import Manual as Manual
+    from nerv.triggers import OnSignal as OnSignal
+    from nerv.triggers import Schedule as Schedule
+    from nerv.triggers import Watch as Watch
     from nerv.workflows import Workflow as Workflow
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from nerv.errors import Problem, WorkflowDefinitionError, near
+from nerv.feeder import Feeder
+from nerv.feeding import FedScheduler
 from nerv.functions import innermost, is_coroutine_function, wants_context
 from nerv.levels import LevelScheduler
 from nerv.lines import Lines
@@ -19,6 +21,7 @@ from nerv.pools.inline import InlinePool
 from nerv.pools.script import is_being_loaded, is_guarded
 from nerv.scheduler import Scheduler
 from nerv.settings import Settings
+from nerv.stations import Source
 from nerv.tasks import TaskDef
 from nerv.terms import Policing
 from nerv.verdicts import Case, Place, Verdicts
@@ -266,7 +269,10 @@ class Admission:
     def equip(self, live: Live) -> None:
         """Give the live execution its pools and its scheduler."""
         live.admission = self
+        source = next((task for task in live.tasks[:1] if isinstance(task, Source)), None)
         kind = LevelScheduler if self._settings.scheduling == "levels" else Scheduler
+        if source is not None:
+            kind = FedScheduler
         if self.measured:
             live.placement = self._placement(live)
         live.pools = self.pools
@@ -288,6 +294,8 @@ class Admission:
             waits=self.policing.waits(live.pools, live.log.epoch, live, lookups),
             saga=self.policing.saga(),
         )
+        if source is not None:
+            Feeder(live, source, self)
         if self.delivers or live.engine.hooks:
             live.watch_wires()
 

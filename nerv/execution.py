@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from nerv import reports
 from nerv.clock import patiently
 from nerv.context import LogEntry
-from nerv.errors import ResultUnavailableError, UnknownIdError, near
+from nerv.errors import NervError, ResultUnavailableError, UnknownIdError, near
 from nerv.eventlog import TASK_STARTED, EventLog
+from nerv.feeding import FedScheduler, FeederLike
 from nerv.following import Events
 from nerv.live import Live
 from nerv.names import as_text
@@ -276,6 +277,29 @@ class Execution:
         came_first = self._live.engine.signal(self._live, name, value)
         self._written(True)  # noqa: FBT003  also one that came too late is a fact
         return came_first
+
+    def send(self, message: Any) -> str:
+        """Send a message through a fed flow; returns the id of its lane.
+
+        Raises:
+            NervError: it isn't fed, was closed, or has ended.
+        """
+        return self._feeder("send").send(message)
+
+    def close(self) -> bool:
+        """A fed flow gets no more messages; it ends when those that came have. False: it was closed, or had ended.
+
+        Raises:
+            NervError: it isn't fed.
+        """
+        return self._feeder("close").close()
+
+    def _feeder(self, call: str) -> FeederLike:
+        scheduler = self._live.scheduler
+        if not isinstance(scheduler, FedScheduler):
+            text = f"execution {self.id!r} isn't fed, so it has no {call}(); write Flow(name).triggered_by(Manual())"
+            raise NervError(text)
+        return scheduler.feeder
 
     def waiting(self) -> list[reports.Waiting]:
         """What it waits for now, other than running tasks: each WAITING task with its reason, and until when."""

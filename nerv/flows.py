@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from nerv.fedweaving import FedWeaver
 from nerv.weaving import Step, Weaver
 from nerv.workflows import Workflow
 
@@ -18,18 +19,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nerv.tasks import TaskDef
+    from nerv.triggers import Trigger
 
 
 class Flow(msgspec.Struct, frozen=True, eq=False):
-    """Builds a Workflow step by step. The first step is given no argument.
+    """Builds a Workflow step by step. Without a trigger the first step is given no argument; with one it is given the
+    message.
 
     Attributes:
         name: the workflow's name.
         steps: what was asked for so far.
+        trigger: where messages come from; None: it runs once.
     """
 
     name: str
     steps: tuple[Step, ...] = ()
+    trigger: Trigger | None = None
+
+    def triggered_by(self, trigger: Trigger) -> Flow:
+        """Feed it: one message after another goes through the steps, `process[i]` being that of message i.
+
+        A step on a direct wire handles one message at a time, in order; messages may be in different steps at once. A
+        message that fails ends its own lane only.
+        """
+        return Flow(self.name, self.steps, trigger)
 
     def then(self, step: Callable[..., Any] | TaskDef) -> Flow:
         """One more step: a function or Task, whose name is its id, a TaskDef or a node. Without arguments of its own it
@@ -47,6 +60,9 @@ class Flow(msgspec.Struct, frozen=True, eq=False):
         """Fan-out: each item of the previous result goes through the steps up to `collect` in a lane of its own, all at
         once or so many at a time. The Buffer is called like the first of these steps. Without `collect` it sends the
         items on their way, and the execution waits for them.
+
+        In a fed flow messages are beside each other in the steps behind it, each in a lane of its own, all or so many
+        at a time; one counts until it has ended there, while it waits too. `collect` makes one wire of them again.
         """
         return self._with("buffer", max_parallel=max_parallel)
 
@@ -94,10 +110,12 @@ class Flow(msgspec.Struct, frozen=True, eq=False):
         Raises:
             WorkflowDefinitionError: lists everything that is wrong.
         """
-        return Weaver(self.name).workflow(self.steps)
+        if self.trigger is None:
+            return Weaver(self.name).workflow(self.steps)
+        return FedWeaver(self.name, self.trigger).workflow(self.steps)
 
     def _with(self, kind: str, **options: Any) -> Flow:
-        return Flow(self.name, (*self.steps, Step(kind, options)))
+        return Flow(self.name, (*self.steps, Step(kind, options)), self.trigger)
 
     def __repr__(self) -> str:
         return f"Flow({self.name!r}){''.join(f'.{step.kind}(...)' for step in self.steps)}"

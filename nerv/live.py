@@ -159,9 +159,10 @@ class Live:
         """The tasks that need a task, by the names that they and it have for each other."""
         scheduler = self.scheduler
         family = None if scheduler.families is None else scheduler.families.of(number)
-        found = [one for one in scheduler.own_dependents()[number] if family is None or one != family.parent]
+        found = scheduler.own_dependents()[number]
         if family is None:
             return {str(self.log.ids[one]): one for one in found}
+        found = [one for one in found if family.first <= one < family.first + family.count]
         names = family.seed.names
         return {f"[{one - family.first}]" if names is None else names[one - family.first]: one for one in found}
 

@@ -1,0 +1,228 @@
+"""`Feeder`: brings messages into an execution of a fed flow, by hand, by signal or by its trigger.
+
+A part of the engine. What the tasks of all messages have in common is worked out once (`Mold`), so that a message costs
+little more than its tasks; that is why they may be made under the engine's lock, where their order is decided too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import force_setattr as _set
+
+from nerv.added import Added, added
+from nerv.clock import Alarm
+from nerv.errors import NervError, Problem, WorkflowDefinitionError
+from nerv.feeding import FedScheduler
+from nerv.functions import wants_context
+from nerv.lines import Terms
+from nerv.names import Scope
+from nerv.outcomes import Grow
+from nerv.places import Somewhere
+from nerv.planting import Plant
+from nerv.pools.base import Pool
+from nerv.stations import NO_MORE, Source
+from nerv.tasks import RUN_WHEN
+
+if TYPE_CHECKING:
+    from nerv.admission import Admission
+    from nerv.live import Live
+
+_RULE_OF: Final = {rule: number for number, rule in enumerate(RUN_WHEN)}
+_GROW: Final = Grow(tasks=(), at_once=None, failing="keep")
+
+
+class Mold:
+    """What the tasks of all messages have in common.
+
+    Args:
+        live: the execution.
+        source: its Source.
+        admission: settles pools and policies.
+
+    Raises:
+        WorkflowDefinitionError: a step can't run.
+    """
+
+    def __init__(self, live: Live, source: Source, admission: Admission) -> None:
+        steps = list(source.lane.tasks.values())
+        graph = source.lane.numbers
+        scope, problems = Scope({}, live.values), list[Problem]()
+        self._live = live
+        self._steps: list[Added] = [added(step, step.id, scope, None) for step in steps]
+        self._names = [step.id for step in steps]
+        self._needs = [[~need for need in needs] for needs in graph.dependencies]
+        self._ranks = list(graph.ranks)
+        self._rules = bytes([_RULE_OF[step.run_when] for step in steps])
+        self._wants = [step.fn is not None and wants_context(step.fn) for step in steps]
+        self._pools: list[Pool] = []
+        self._terms: dict[int, Terms] = {}
+        self._errand_pools: dict[int, Pool] = {}
+        for place, step in enumerate(steps):
+            self._admit(place, step, admission, problems)
+        if problems:
+            raise WorkflowDefinitionError(problems, f"workflow {live.workflow.name!r} can't start")
+
+    def _admit(self, place: int, step: Any, admission: Admission, problems: list[Problem]) -> None:
+        pool = admission.place(step, problems)
+        if pool is None:
+            return
+        self._pools.append(pool)
+        if step.has_policies:
+            with self._live.engine.lock:  # limits are shared
+                self._terms[place] = admission.policing.terms_of(step, problems)
+            errands = admission.errand_pool(step, pool, problems)
+            if errands is not None:
+                self._errand_pools[place] = errands
+
+    def plant(self, message: int, item: Any) -> Plant:
+        """The tasks of one message, which is `item`."""
+        plant, live = Plant(_GROW), self._live
+        plant.ids = ids = [f"{name}[{message}]" for name in self._names]
+        plant.scope = Scope(dict(zip(self._names, ids, strict=True)), live.values)
+        params = MappingProxyType({**live.params, "item": item})
+        plant.tasks = [_cast(step, own, plant.scope, params) for step, own in zip(self._steps, ids, strict=True)]
+        plant.names, plant.needs, plant.ranks, plant.rules = self._names, self._needs, self._ranks, self._rules
+        plant.pools, plant.wants, plant.terms = self._pools, self._wants, self._terms
+        plant.errand_pools = self._errand_pools
+        plant.keeps = True
+        return plant
+
+
+def _cast(step: Added, task_id: str, scope: Scope, params: Any) -> Added:
+    task = copy.copy(step)
+    _set(task, "id", task_id)
+    _set(task, "scope", scope)
+    _set(task, "own_params", params)
+    return task
+
+
+class Feeder:
+    """Feeds one execution (`nerv.triggers.Feed`).
+
+    Args:
+        live: the execution; its scheduler is a FedScheduler.
+        source: its Source.
+        admission: as of `Mold`.
+
+    Raises:
+        WorkflowDefinitionError: it can't run.
+    """
+
+    def __init__(self, live: Live, source: Source, admission: Admission) -> None:
+        _check(live, source)
+        assert isinstance(live.scheduler, FedScheduler)
+        self._live = live
+        self._trigger = source.trigger
+        self._scheduler = live.scheduler
+        self._mold = Mold(live, source, admission)
+        self._closed = False
+        self._alarm: Alarm | None = None
+        self._scheduler.lay_out(source.stretches, source.limits)
+        self._scheduler.signal = source.trigger.signal
+        self._scheduler.hear = self._hear
+        self._scheduler.on_start = self._begin
+        self._scheduler.feeder = self
+        live.on_end.append(self._disarm)
+
+    # ---- what users ask ---------------------------------------------------------------------------------------------
+
+    def send(self, message: Any) -> str:
+        """One more message; returns the id of its lane.
+
+        Raises:
+            NervError: there are to be no more.
+        """
+        live = self._live
+        with live.engine.effects:
+            if not self._is_open:
+                status = "is closed" if self._closed else f"is {live.scheduler.status.name}"
+                raise NervError(f"execution {live.id!r} {status}, so it takes no more messages; start another one")
+            first = self._feed(message)
+            live.engine.moved(live)
+        return Somewhere(live, first).lane_id
+
+    def close(self) -> bool:
+        """No more messages; those that came go on to their end. False: it was closed, or has ended."""
+        live = self._live
+        with live.engine.effects:
+            if not self._is_open:
+                return False
+            self._closed = True
+            suspensions = live.scheduler.has_suspensions(live.log.epoch)
+            suspensions.signalled(NO_MORE, self._scheduler.messages, live.engine.now())
+            live.engine.moved(live)
+        self._disarm()
+        return True
+
+    @property
+    def _is_open(self) -> bool:
+        live = self._live
+        is_stopping = live.scheduler.stopping or live.scheduler.status.is_final
+        return not self._closed and not is_stopping and live.id in live.engine.lives
+
+    def _feed(self, message: Any) -> int:
+        """Add the tasks of a message; returns the number of the first (lock held)."""
+        live, scheduler = self._live, self._scheduler
+        plant = self._mold.plant(scheduler.messages, message)
+        family = live.engine.steering.replant(live, scheduler.source, plant)
+        scheduler.enter(family, live.engine.now())
+        return family.first
+
+    # ---- what triggers ask ------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Epoch seconds."""
+        return self._live.engine.now() + self._live.log.epoch
+
+    def at(self, moment: float, act: Callable[[], object]) -> None:
+        """Call `act` at that moment, in epoch seconds, unless the flow is closed by then."""
+        self._alarm = self._live.engine.timer.at(moment - self._live.log.epoch, lambda: self._ring(act))
+
+    def _ring(self, act: Callable[[], object]) -> None:
+        engine = self._live.engine
+        try:
+            with engine.lock:
+                is_open = self._is_open
+            if is_open:
+                act()
+        except Exception as error:  # noqa: BLE001  whatever it is ends the execution, and not the timer
+            with engine.effects:
+                if self._is_open:  # else it was closed meanwhile, and that is why
+                    engine.fault(self._live, error)
+
+    def _begin(self) -> None:
+        """The execution has begun (lock held)."""
+        self._trigger.arm(self)
+
+    def _hear(self, value: Any, _: float) -> bool:
+        """A signal that is a message (lock held)."""
+        if self._is_open:
+            self._feed(value)
+            return True
+        return False
+
+    def _disarm(self) -> None:
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            alarm.cancel()
+
+
+def _check(live: Live, source: Source) -> None:
+    problems = []
+    if len(live.tasks) != len(source.lane.tasks) + 1:
+        problems.append("a fed flow runs whole; start it without targets=")
+    if live.engine.recorder is not None:
+        problems.append(
+            "the messages of a fed flow aren't journaled yet, and would be lost with the process; start it without "
+            "journal=, or run each message as an execution of its own"
+        )
+    if (objection := source.trigger.objection()) is not None:
+        problems.append(objection)
+    if problems:
+        name = live.workflow.name
+        listed = [Problem(source.id, "feed", f"flow {name!r}: {problem}") for problem in problems]
+        raise WorkflowDefinitionError(listed, f"workflow {name!r} can't start")

@@ -1,0 +1,104 @@
+"""What a fed flow's workflow is made of: a `Source`, where messages come in, and a `Station` for each step.
+
+They stand for the topology: they are planned, drawn and compared like any nodes. What runs for message i is the step's
+task `step[i]` (nerv/feeding.py). The Source waits until there will be no more messages, and each Station ends behind
+the last of its tasks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+from msgspec import UNSET
+
+from nerv.context import TaskContext
+from nerv.nodes.base import Node, stays_here
+from nerv.outcomes import Hold
+from nerv.references import Param
+from nerv.tasks import TaskDef
+from nerv.triggers import Trigger
+from nerv.workflows import Workflow
+
+NO_MORE: Final = "no more messages"
+"""The name of the signal that ends a Source."""
+
+DIRECT: Final = -1
+"""The stretch of a step that handles one message at a time."""
+
+
+class Source(Node, frozen=True, eq=False):
+    """Where messages come in. Its result is how many there were.
+
+    Args:
+        id: its id.
+        trigger: where they come from.
+        lane: the steps, as a workflow; the first ones are given the param `item`, the message.
+        stretches: for each step the number of the buffer that it is behind, or DIRECT.
+        limits: for each buffer how many messages may be behind it at a time; None: all.
+    """
+
+    trigger: Any = UNSET
+    lane: Any = UNSET
+    stretches: tuple[int, ...] = ()
+    limits: tuple[int | None, ...] = ()
+
+    own: ClassVar[tuple[str, ...]] = ("trigger", "lane", "stretches", "limits")
+    shape: ClassVar[tuple[str, str]] = ("[/", "/]")
+
+    def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002
+        """The params that steps need, so that they are missed before it starts."""
+        if not isinstance(self.trigger, Trigger):
+            problems.append(f"triggered_by takes a trigger such as Manual(), not {self.trigger!r}")
+        if not isinstance(self.lane, Workflow):
+            problems.append(f"lane takes a Workflow, not {self.lane!r}")
+            return ()
+        needed = [name for name, is_required in self.lane.params.items() if is_required and name != "item"]
+        return tuple(map(Param, needed))
+
+    @property
+    def inside(self) -> tuple[TaskDef, ...]:
+        """The steps."""
+        return tuple(self.lane.tasks.values())
+
+    @property
+    def terms(self) -> str:
+        """As of all nodes; the trigger in its own words."""
+        return f"{super().terms}{self.trigger!r}"
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """As of all nodes; the trigger in its own words."""
+        return (repr(self.trigger), *super().settings[1:])
+
+    @stays_here
+    def act(self, *_: Any) -> Hold:
+        """Wait until there will be no more."""
+        return Hold(signal=NO_MORE)
+
+
+class Station(Node, frozen=True, eq=False):
+    """A step of a fed flow; it ends when all its messages have.
+
+    Args:
+        id: the step's id.
+        step: the step.
+    """
+
+    step: Any = UNSET
+
+    own: ClassVar[tuple[str, ...]] = ("step",)
+
+    def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+    @stays_here
+    def act(self, ctx: TaskContext) -> None:
+        """All its messages have ended."""
+
+
+class Buffered(Station, frozen=True, eq=False):
+    """A Station behind a buffer: messages are there beside each other."""
+
+    shape: ClassVar[tuple[str, str]] = ("[[", "]]")
+    wire: ClassVar[str] = "==>"
