@@ -7,7 +7,6 @@ commit costs is the disk's affair, and the folder for temporary files (TMPDIR) d
 from __future__ import annotations
 
 import sqlite3
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -65,30 +64,34 @@ def took(workflow: nerv.Workflow, **settings: object) -> float:
     return seconds
 
 
-def floor_commits(steps: int, repeats: int = 1) -> Figures:
-    """One raw commit a step."""
+def commits(here: Path, count: int) -> float:
+    """Seconds that one raw commit takes."""
+    raw = sqlite3.connect(here / "raw.db", isolation_level=None)
+    raw.execute("PRAGMA journal_mode = WAL")
+    raw.execute("PRAGMA synchronous = FULL")
+    raw.execute("CREATE TABLE IF NOT EXISTS steps (number INTEGER PRIMARY KEY, body BLOB)")
+    began = time.perf_counter()
+    for _ in range(count):
+        raw.execute("INSERT INTO steps (body) VALUES (?)", (b"x" * 20,))
+    seconds = time.perf_counter() - began
+    raw.close()
+    return seconds / count
+
+
+def nerv_commits(shape: str, steps: int, durability: str) -> Figures:
+    """Steps with a journal, between raw commits: what the disk does changes from second to second."""
     with folder() as here:
-        raw = sqlite3.connect(here / "raw.db", isolation_level=None)
-        raw.execute("PRAGMA journal_mode = WAL")
-        raw.execute("PRAGMA synchronous = FULL")
-        raw.execute("CREATE TABLE steps (number INTEGER PRIMARY KEY, body BLOB)")
-        times = []
-        for _ in range(repeats):
-            began = time.perf_counter()
-            for _ in range(steps):
-                raw.execute("INSERT INTO steps (body) VALUES (?)", (b"x" * 20,))
-            times.append(time.perf_counter() - began)
-        raw.close()
-    return {"us": statistics.median(times) / steps * 1e6}
+        before = commits(here, steps // 2)
+        kept = took(SHAPES[shape](steps), journal=str(here / "runs.db"), durability=durability) / steps
+        after = commits(here, steps // 2)
+    raw = (before + after) / 2
+    return {"us": kept * 1e6, "raw_us": raw * 1e6, "ratio": kept / raw}
 
 
-def nerv_kept(shape: str, steps: int, durability: str, repeats: int = 1) -> Figures:
-    """The same number of steps with a journal."""
-    times = []
-    for _ in range(repeats):
-        with folder() as here:
-            times.append(took(SHAPES[shape](steps), journal=str(here / "runs.db"), durability=durability))
-    return {"us": statistics.median(times) / steps * 1e6}
+def nerv_kept(shape: str, steps: int, durability: str) -> Figures:
+    """Steps with a journal."""
+    with folder() as here:
+        return {"us": took(SHAPES[shape](steps), journal=str(here / "runs.db"), durability=durability) / steps * 1e6}
 
 
 def nerv_unkept(shape: str, steps: int) -> Figures:

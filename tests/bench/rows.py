@@ -238,11 +238,11 @@ def durable(bench: Bench) -> Iterator[Figure]:
         ("wide", "strict", "independent steps, strict", 0.25),
         ("wide", "group", "independent steps, group", 0.08),
     )
-    orders = [("nerv_kept", {"shape": shape, "steps": steps, "durability": how}) for shape, how, _, _ in works]
-    floor, *ours = bench.alternating(ROUNDS, ("floor_commits", {"steps": steps}), *orders)
-    for samples, (_, _, text, limit) in zip(ours, works, strict=True):
-        note = f"a raw commit {middle(floor):.0f} us, a step {middle(samples):.0f}"
-        yield Figure("durable", f"{steps:,} {text} / raw commits", Target(limit), ratios(samples, floor), note)
+    orders = [("nerv_commits", {"shape": shape, "steps": steps, "durability": how}) for shape, how, _, _ in works]
+    for samples, (_, _, text, limit) in zip(bench.alternating(ROUNDS, *orders), works, strict=True):
+        note = f"a raw commit {middle(samples, 'raw_us'):.0f} us, a step {middle(samples):.0f}"
+        beside = tuple(sample["ratio"] for sample in samples)
+        yield Figure("durable", f"{steps:,} {text} / raw commits", Target(limit), beside, note)
     work = {"shape": "wide", "steps": many}
     orders = [("nerv_kept", work | {"durability": "group"}), ("nerv_unkept", work), ("nerv_bytes", {"steps": many})]
     kept, plain, size = bench.alternating(FEW_ROUNDS, *orders)

@@ -24,7 +24,14 @@ from typing import Any, Self
 import nerv
 from tests.bench import floors, shapes
 from tests.bench.bench_auto import nerv_placed
-from tests.bench.bench_kept import floor_commits, nerv_bytes, nerv_kept, nerv_opening, nerv_recovering, nerv_unkept
+from tests.bench.bench_kept import (
+    nerv_bytes,
+    nerv_commits,
+    nerv_kept,
+    nerv_opening,
+    nerv_recovering,
+    nerv_unkept,
+)
 from tests.bench.bench_policies import nerv_days, nerv_plain, nerv_policed
 from tests.bench.shapes import SHAPES, Body, Graph
 
@@ -468,7 +475,7 @@ SIDES: dict[str, Callable[..., Figures]] = {
         nerv_policed,
         nerv_placed,
         nerv_days,
-        floor_commits, nerv_kept, nerv_unkept, nerv_bytes, nerv_opening, nerv_recovering,
+        nerv_commits, nerv_kept, nerv_unkept, nerv_bytes, nerv_opening, nerv_recovering,
     )
 }  # fmt: skip
 
