@@ -372,6 +372,28 @@ def raise_sealed():
     raise SealedError
 
 
+@pytest.mark.parametrize("durability", ["strict", "group"])
+@pytest.mark.parametrize("error", [SerializationError("of a fact"), TypeError("not encoded"), OSError("gone")])
+def test_whatever_a_write_raises_ends_the_execution_with_it(monkeypatch, durability, error):
+    with MemoryJournal() as journal, WorkflowManager(journal=journal, durability=durability) as manager:
+        write = journal.write
+
+        def refuse(batch, *, sync=True):
+            if any(stretch.first_seq > 1 for stretch in batch.stretches):
+                raise error
+            write(batch, sync=sync)
+
+        monkeypatch.setattr(journal, "write", refuse)
+        execution = manager.start(chain("a", "b", "c"))
+        assert execution.wait(10)
+        assert execution.status is WorkflowStatus.FAILED
+        assert isinstance(execution.error, JournalError)
+        assert execution.error.__cause__ is error
+        with pytest.raises(JournalError):
+            manager.persist()
+        monkeypatch.undo()
+
+
 @pytest.mark.parametrize("error", [JournalError("no room"), RuntimeError("a journal of somebody's own")])
 def test_housekeeping_that_fails_is_logged_once_and_hurts_nobody(file, monkeypatch, caplog, error):
     tries = []
