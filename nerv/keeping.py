@@ -125,6 +125,8 @@ class Keeper:
         """Wait until everything that has happened so far is in the journal."""
         for live in list(self.manager.engine.lives.values()):
             self.recorder.wait(live)
+        if self.recorder.broken is not None:
+            raise self.recorder.broken
 
     def close(self, *, owned: bool) -> None:
         """Write what is left, and let go of the journal."""

@@ -117,21 +117,17 @@ def test_a_program_that_is_restarted_when_all_is_done_gives_the_result_all_the_s
 
 def test_a_signal_that_this_system_does_not_have(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "flow.py").write_text(
-        "from nerv import TaskDef, Workflow\nflow = Workflow('one', [TaskDef('a', int)])\n"
-    )
+    (tmp_path / "asked_on_what.py").write_text(ONE)
     with pytest.raises(SystemExit, match="2"):
-        main(["run", "flow.py", "--journal", "runs.db", "--reload-on", "SIGHOP"])
+        main(["run", "asked_on_what.py", "--journal", "runs.db", "--reload-on", "SIGHOP"])
     assert "no signal 'SIGHOP' (did you mean 'SIGHUP'" in capsys.readouterr().err
 
 
 def test_reloading_needs_a_journal(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "flow.py").write_text(
-        "from nerv import TaskDef, Workflow\nflow = Workflow('one', [TaskDef('a', int)])\n"
-    )
+    (tmp_path / "asked_without.py").write_text(ONE)
     with pytest.raises(SystemExit, match="2"):
-        main(["run", "flow.py", "--reload-on", "SIGHUP"])
+        main(["run", "asked_without.py", "--reload-on", "SIGHUP"])
     assert "--reload-on needs --journal FILE" in capsys.readouterr().err
     with WorkflowManager() as manager, pytest.raises(JournalError, match="without a journal has nothing to go on from"):
         RestartOrchestrator(manager)
