@@ -7,15 +7,17 @@ Losses. A task was *lost* if it was running when the process died. It is *suspec
 is known: it may have been running. One that was lost or suspected more often than `max_recoveries` fails now; a suspect
 that was never seen running only when it has run alone too, as it may have been claimed beside the one that kills.
 
-After a crash an execution is *careful*: it is staged, whatever its durability, until what was ready or lost has ended.
-So what kills the process is in the journal before it does. A manager that was closed leaves a note: nobody was lost.
+After a crash an execution is *careful*: it is staged, whatever its durability, until what was lost has ended, and the
+best of what is ready. So what kills the process is in the journal before it does. A manager that was closed leaves a
+note: nobody was lost.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Any, Final
 
 from nerv.claims import SUSPECT
 from nerv.errors import WorkerCrashedError, WorkflowChangedError
@@ -27,13 +29,17 @@ from nerv.recording import CANCELLING, FAULT, LEFT, STOPPING, Kept
 from nerv.references import Names, scan
 from nerv.regrowth import Regrowth
 from nerv.replay import Plan, Replay
+from nerv.scheduler import Scheduler
 from nerv.stored import is_gone, merged
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
     from nerv.keeping import Keeper
 
-_FINGERPRINT = "fingerprint"
+CAREFUL: Final = 1000
+"""Ready tasks that must have ended before an execution that went on after a crash is careful no more."""
+
+_FINGERPRINT: Final = "fingerprint"
 
 
 class Resumption:
@@ -76,7 +82,8 @@ class Resumption:
             self._kept.facts.append(Fact(self.live.id, _FINGERPRINT, selected.fingerprint))
         self._is_new = not history.records  # it was killed before anything was written
         if self._is_new:
-            self._kept.careful = [number for number, left in enumerate(self.live.scheduler.missing) if not left]
+            roots = [number for number, left in enumerate(self.live.scheduler.missing) if not left]
+            self._kept.careful = _first(self.live.scheduler, roots)
             keeper.keep(self.live, self._kept)
         else:
             self._take_up()
@@ -97,7 +104,7 @@ class Resumption:
         self._losses = losses = Counter(replay.losses)
         if is_crash:
             losses.update(replay.lost + suspected)
-            kept.careful = [*replay.lost, *replay.ready()]
+            kept.careful = [*replay.lost, *_first(scheduler, replay.ready())]
         kept.suspects = {number for number, times in losses.items() if times >= SUSPECT}
         kept.orders_done = [order.id for order in history.orders]
         self._keeper.keep(live, kept)
@@ -190,6 +197,11 @@ def _unkept(live: Live, numbers: dict[str, int]) -> tuple[set[int], list[list[in
     names = Names()
     scan(live.workflow.result_spec, names)
     return unkept, needs, [numbers[output] for output in names.outputs if output in numbers]
+
+
+def _first(scheduler: Scheduler, ready: Sequence[int]) -> list[int]:
+    """Those that start first. If what kills isn't among them, the next life begins that much further on."""
+    return nsmallest(CAREFUL, ready, key=scheduler.ranks.__getitem__)
 
 
 def _suspected(history: History, replay: Replay) -> list[int]:
