@@ -17,6 +17,7 @@ from nerv import (
     RateLimit,
     RetryPolicy,
     TaskDef,
+    TerminalError,
     Workflow,
     WorkflowDefinitionError,
     WorkflowManager,
@@ -182,6 +183,25 @@ def test_running_items_are_told_when_another_has_failed():
     execution = go(Buffer("b", [0, 1], target), workers=2, failure_policy="continue")
     assert told == [0]
     assert (status(execution, "b[0]"), status(execution, "b")) == ("CANCELLED", "FAILED")
+
+
+def test_a_running_item_isnt_tried_again_when_another_has_failed():
+    begun, calls = threading.Event(), []
+
+    def target(ctx, item):
+        calls.append(item)
+        if item:
+            assert begun.wait(LONG)
+            raise TerminalError(item)
+        begun.set()
+        while not ctx.cancelled:
+            time.sleep(0.001)
+        raise ValueError(item)
+
+    target = TaskDef("t", target, retry_policy=RetryPolicy(maximum_attempts=3, initial_interval=0.001))
+    execution = go(Buffer("b", [0, 1], target), workers=2, failure_policy="continue")
+    assert sorted(calls) == [0, 1]
+    assert set(execution.failures) == {"b[0]", "b[1]", "b"}
 
 
 def test_collected_failures_are_the_buffers_business():
