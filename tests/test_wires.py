@@ -22,7 +22,7 @@ from nerv import (
     WorkflowManager,
     run,
 )
-from tests.handshake import PATIENCE, reached
+from tests.handshake import PATIENCE, eventually, reached
 from tests.pools import procfns
 
 
@@ -208,6 +208,25 @@ def test_a_receiver_that_is_cancelled_did_not_get_it():
         assert execution.wait(PATIENCE)
     assert hook.counts() == {"intent": 1, "dispatched": 1, "failed": 1, "lane": 1}
     assert isinstance(hook.notes[2][2], TaskCancelledError)
+
+
+def test_a_receiver_that_is_given_up_while_its_hook_is_asked_did_not_get_it():
+    """The hook is so slow that the attempt's time is over: the execution ends, and the entry that comes late fails."""
+    hook, may_go = Post(), threading.Event()
+    intend = hook.on_intent
+
+    def slow(**wire):
+        reached(may_go)
+        return intend(**wire)
+
+    hook.on_intent = slow
+    with WorkflowManager(dispatch_hooks=[hook]) as manager:
+        execution = manager.start(Workflow("wired", [A, TaskDef("b", add, args=(Output("a"),), timeout=0.01)]))
+        assert execution.wait(PATIENCE)
+        may_go.set()
+        eventually(lambda: hook.counts()["failed"])
+    assert hook.counts() == {"intent": 1, "dispatched": 1, "failed": 1, "lane": 1}
+    assert [note[2] for note in hook.notes if note[0] == "failed"] == [execution.failures["b"]]
 
 
 def test_a_hook_may_steer_the_execution_that_it_hears_of():
