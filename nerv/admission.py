@@ -295,7 +295,7 @@ class Admission:
             saga=self.policing.saga(),
         )
         if source is not None:
-            Feeder(live, source, self)
+            Feeder(live, source, self, by_levels=self._settings.scheduling == "levels")
         if self.delivers or live.engine.hooks:
             live.watch_wires()
 

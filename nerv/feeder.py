@@ -107,13 +107,14 @@ class Feeder:
         live: the execution; its scheduler is a FedScheduler.
         source: its Source.
         admission: as of `Mold`.
+        by_levels: whether tasks are to be scheduled level by level.
 
     Raises:
         WorkflowDefinitionError: it can't run.
     """
 
-    def __init__(self, live: Live, source: Source, admission: Admission) -> None:
-        _check(live, source)
+    def __init__(self, live: Live, source: Source, admission: Admission, *, by_levels: bool) -> None:
+        _check(live, source, by_levels=by_levels)
         assert isinstance(live.scheduler, FedScheduler)
         self._live = live
         self._trigger = source.trigger
@@ -211,8 +212,10 @@ class Feeder:
             alarm.cancel()
 
 
-def _check(live: Live, source: Source) -> None:
+def _check(live: Live, source: Source, *, by_levels: bool) -> None:
     problems = []
+    if by_levels:
+        problems.append('messages have no levels; start it without scheduling="levels"')
     if len(live.tasks) != len(source.lane.tasks) + 1:
         problems.append("a fed flow runs whole; start it without targets=")
     if live.engine.recorder is not None:

@@ -345,6 +345,11 @@ def test_a_journal_is_refused_rather_than_messages_lost():
         assert manager.executions() == []
 
 
+def test_messages_have_no_levels():
+    with WorkflowManager(scheduling="levels") as manager, pytest.raises(WorkflowDefinitionError, match="levels"):
+        manager.start(FED.then(same).build())
+
+
 def test_a_part_of_a_fed_flow_is_refused():
     with WorkflowManager() as manager, pytest.raises(WorkflowDefinitionError, match="whole"):
         manager.start(FED.then(same).then(again).build(), targets=["same"])

@@ -109,8 +109,6 @@ LAYERS = (
     "restarting",
     "running",
     "partitioner",
-    "flows",
-    "triggers",
     "interop",
     "testing",
     "__init__",
