@@ -21,6 +21,7 @@ from nerv import (
     SerializationError,
     SqliteJournal,
     TaskDef,
+    UnknownIdError,
     Workflow,
     WorkflowChangedError,
     WorkflowManager,
@@ -29,7 +30,19 @@ from nerv import (
 )
 from nerv.journal.base import Batch, Header
 from nerv.testing import FaultyJournal
-from tests.handshake import Gauge, Hold, boom, ended, environment, flow, kinds, reached, statuses
+from tests.handshake import (
+    REPOSITORY,
+    Gauge,
+    Hold,
+    boom,
+    ended,
+    environment,
+    eventually,
+    flow,
+    kinds,
+    reached,
+    statuses,
+)
 
 INTERRUPTED, COMPLETED, FAILED = WorkflowStatus.INTERRUPTED, WorkflowStatus.COMPLETED, WorkflowStatus.FAILED
 
@@ -461,3 +474,74 @@ def die_once(ctx):
     if ctx.attempt == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return ctx.attempt
+
+
+# ---- forks, and what can't be read any more --------------------------------------------------------------------------
+
+
+def states(journal):
+    """Executions of every status, of one workflow: `a`, then `b`. Gives the manager that runs one, and its hold."""
+    hold = Hold(1)
+    with manager(journal) as managing:
+        managing.start(flow(TaskDef("a", ready(1)), TaskDef("b", hold, dependencies=["a"])), execution_id="interrupted")
+        hold.entered()
+    hold.go()
+    managing, running = manager(journal, grace=5.0), Hold(1)
+    for name, last in (("completed", ready(2)), ("failed", Door(boom)), ("running", running)):
+        execution = managing.start(
+            flow(TaskDef("a", ready(1)), TaskDef("b", last, dependencies=["a"])), execution_id=name
+        )
+        if last is not running:
+            ended(execution)
+    cancelled = managing.start(
+        flow(TaskDef("a", ready(1)), TaskDef("b", Hold(1, deaf=False))), execution_id="cancelled"
+    )
+    eventually(lambda: "a" in cancelled.results)
+    cancelled.cancel()
+    ended(cancelled)
+    running.entered()
+    return managing, running
+
+
+def test_an_execution_of_any_status_can_be_forked_and_only_what_has_ended_is_forgotten(journal):
+    managing, running = states(journal)
+    workflow = flow(TaskDef("a", boom), TaskDef("b", ready(7), dependencies=["a"]))
+    with managing:
+        for name in ("interrupted", "completed", "failed", "running", "cancelled"):
+            fork = ended(managing.fork(name, "b", workflow=workflow))
+            assert (fork.status, fork.results) == (COMPLETED, {"a": 1, "b": 7}), name
+            assert fork.sequence == ["b"]
+        assert ended(managing.retry("failed", workflow=workflow)).results == {"a": 1, "b": 7}
+        with pytest.raises(UnknownIdError, match="no execution"):
+            managing.fork("never", "b", workflow=workflow)
+        with pytest.raises(UnknownIdError, match="'c'"):
+            managing.fork("failed", "c", workflow=workflow)
+        managing.forget(keep=0)
+        assert {record.id for record in journal.executions()} == {"interrupted", "running"}
+        running.go()
+        assert ended(managing.execution("running")).status is COMPLETED
+
+
+def test_a_result_whose_class_is_gone_says_so_and_the_others_can_be_read(tmp_path):
+    (tmp_path / "vanishing.py").write_text(
+        textwrap.dedent(
+            """
+            from nerv import TaskDef, Workflow, run
+
+            class Result:
+                pass
+
+            def main():
+                run(Workflow("wf", [TaskDef("a", Result), TaskDef("b", int)]), journal="runs.db", execution_id="e")
+            """
+        )
+    )
+    command = [sys.executable, "-c", "import vanishing; vanishing.main()"]
+    subprocess.run(command, cwd=tmp_path, env={**environment(), "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}, check=True)
+    with WorkflowManager(journal=tmp_path / "runs.db") as managing:
+        execution = managing.execution("e")
+        assert (execution.status, execution["b"]) == (COMPLETED, 0)
+        with pytest.raises(SerializationError, match=r"'a'.*Result"):
+            execution["a"]
+        fork = managing.fork("e", "b", workflow=flow(TaskDef("a", boom), TaskDef("b", abs, args=(-3,))))
+        assert ended(fork)["b"] == 3, "nobody needs it"
