@@ -19,7 +19,6 @@ from nerv.calls import Call
 from nerv.clock import Alarm, Clock
 from nerv.effects import Effects
 from nerv.endings import Endings
-from nerv.journal.deliveries import DispatchHook
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.loans import Loans
@@ -49,7 +48,6 @@ class Dispatch:
         self.timer = clock.alarms()
         self.lives: dict[str, Live] = {}  # executions that haven't ended
         self.recorder: Recorder | None = None
-        self.hooks: tuple[DispatchHook, ...] = ()  # of every wire
         self.draining = False
         self._now = clock.monotonic
         self._turns: dict[Pool, Turns] = {}
@@ -247,8 +245,7 @@ class Dispatch:
     def _freed(self, pool: Pool) -> None:
         """A slot has become free by other ways than `advance`: who waits for it must be told."""
         self._loans.return_slots(pool)
-        turns = self._turns.get(pool)
-        if turns is not None:
+        if (turns := self._turns.get(pool)) is not None:
             self._call_up(pool, turns)
 
     def _settle(self, call: Call, now: float, asking: Pool | None = None) -> None:
@@ -393,13 +390,9 @@ class Dispatch:
             return
         self._quiet.notify_all()
         live.disarm()
-        release: list[Effect] = [live.ended.set, *live.on_end]
-        if live.inline is not None:
-            del self._turns[live.inline]
-            release.insert(1, live.inline.wake)  # who serves it looks whether it has ended
-        if live.wires is not None:
-            release.insert(0, live.wires.finish)
-        self._effects.noted.extend(release if self.recorder is None else self.recorder.ended(live, release))
+        self._turns.pop(live.inline, None)
+        release = live.release()
+        self._effects.noted += release if self.recorder is None else self.recorder.ended(live, release)
 
     def _stop_running(self, live: Live) -> None:
         """Tell what runs, cleanup apart, that it should stop."""

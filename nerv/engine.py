@@ -29,6 +29,7 @@ from nerv.dispatch import Dispatch
 from nerv.effects import Effects
 from nerv.errors import NervError, TaskCancelledError, TaskTimeoutError
 from nerv.events import EventType
+from nerv.journal.deliveries import DispatchHook
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.pools.base import Pool
@@ -58,6 +59,7 @@ class Engine(Dispatch):
     ) -> None:
         super().__init__(clock, bus, Lines({}) if lines is None else lines)
         self.grace = grace
+        self.hooks: tuple[DispatchHook, ...] = ()  # of every wire
         self.desk = Desk(MemoryStore(), clock.time) if desk is None else desk
         self.closed = False
 

@@ -68,12 +68,14 @@ class Live:
     """
 
     __slots__ = (
-        "__weakref__", "active", "admission", "alarm", "alarm_at", "attentive", "contextvars", "deadline", "ended", "engine",
-        "errors", "fallback_queues", "farewell", "held", "id", "inline", "kept", "lanes", "late", "log", "logs",
-        "on_change", "on_end", "params", "placement", "pools", "questions", "scheduler", "secret", "services",
-        "setbacks", "sources", "taken_on", "tasks", "undo_errors", "values", "wants_context", "wires", "workflow",
-        "workflow_id",
+        "__weakref__", "active", "admission", "alarm", "alarm_at", "attentive", "contextvars", "deadline", "ended",
+        "engine", "errors", "fallback_queues", "farewell", "held", "id", "inline", "kept", "lanes", "late", "log",
+        "logs", "on_change", "on_end", "params", "placement", "pools", "questions", "scheduler", "secret",
+        "services", "setbacks", "sources", "taken_on", "tasks", "undo_errors", "values", "wants_context", "wires",
+        "workflow", "workflow_id",
     )  # fmt: skip
+    admission: Admission
+    scheduler: Scheduler
 
     def __init__(
         self,
@@ -103,14 +105,12 @@ class Live:
         self.on_end: list[Callable[[], object]] = []
         self.on_change: list[Callable[[], object]] = []
         self.log = EventLog(execution_id, workflow.name, list(workflow.tasks), self.values, epoch)
-        self.scheduler: Scheduler
         self.wants_context: list[bool] = []
         self.pools: list[Pool] = []
         self.lanes: list[Lane] = []
         self.inline: Any = None
         self.setbacks: dict[int, BaseException] = {}
         self.taken_on: dict[str, BaseException] = {}
-        self.admission: Admission
         self.secret = os.urandom(16)
         self.held: dict[int, tuple[Wait | Gather, Pool | None]] = {}
         self.questions: dict[int, Question] = {}
@@ -126,6 +126,12 @@ class Live:
         self.farewell: list[Callable[[], Any]] = []
         self.alarm: Alarm | None = None
         self.alarm_at = inf
+
+    def release(self) -> list[Callable[[], object]]:
+        """What is done when it has ended for all: hooks hear the rest, who waits is let go, who serves it looks."""
+        hooks = [] if self.wires is None else [self.wires.finish]
+        served = [] if self.inline is None else [self.inline.wake]
+        return [*hooks, self.ended.set, *served, *self.on_end]
 
     def disarm(self) -> None:
         """Nothing rings for it any more."""

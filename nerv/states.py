@@ -116,8 +116,7 @@ class TaskStates:
         self.unfinished = len(graph)
         self.counts = [0] * len(STATUSES)  # of final statuses only
         self.excused = 0  # tasks that didn't complete, and needn't have
-        self.stopping = False  # nothing new starts but all_finished tasks
-        self.cancelling = False
+        self.stopping = self.cancelling = False  # nothing new starts but all_finished tasks
         self.fault: BaseException | None = None
         self.reason = ""
         self._dependents = graph.dependents
