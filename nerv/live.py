@@ -187,9 +187,10 @@ class Live:
 
     def keep_far(self) -> None:
         """From now on results may be elsewhere: some pool of it leaves them where they are made."""
-        values = FarValues()
-        dict.update(values, self.values)
-        self.values = self.log.values = values
+        if not isinstance(self.values, FarValues):
+            values = FarValues()
+            values.update(self.values)
+            self.values = self.log.values = values
 
     def report(self, call: Call, done: float, total: float | None, message: str) -> None:
         """A running call tells how far it is."""

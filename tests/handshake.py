@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -130,3 +131,8 @@ def python(code, *, exit_code=0, timeout=45, hash_seed="random"):
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
     assert done.returncode == exit_code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout, done.stderr
+
+
+def plain(value: object) -> str:
+    """A parameter's name without addresses: the processes that share the tests must agree on it."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))

@@ -20,6 +20,7 @@ from nerv import (
     WorkerCrashedError,
     WorkflowDefinitionError,
 )
+from tests.handshake import plain
 
 DAY = 86400
 
@@ -230,13 +231,13 @@ class OwnTerminalError(TerminalError, OSError):
         (RetryPolicy(retry_on=is_busy, do_not_retry=(ValueError,)), ValueError("busy"), False),
         (RetryPolicy(retry_on=is_busy), TerminalError("busy"), False),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_an_error_is_worth_another_attempt_or_not(policy, error, allowed):
     assert policy.allows(error) is allowed
 
 
-@pytest.mark.parametrize("given_as", [OSError, [OSError], (OSError,), {OSError}, iter([OSError])], ids=str)
+@pytest.mark.parametrize("given_as", [OSError, [OSError], (OSError,), {OSError}, iter([OSError])], ids=plain)
 def test_classes_may_be_given_in_any_form(given_as):
     assert RetryPolicy(retry_on=given_as).retry_on == (OSError,)
 

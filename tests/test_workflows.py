@@ -8,7 +8,7 @@ import networkx
 import pytest
 
 from nerv import CycleError, Output, Param, TaskDef, Workflow, WorkflowDefinitionError, run, task
-from tests.handshake import flow, give, python
+from tests.handshake import flow, give, plain, python
 
 
 def refusal(*tasks, **options):
@@ -86,7 +86,7 @@ def test_a_task_that_takes_its_own_output_is_refused():
     assert [(problem.task_id, problem.kind) for problem in error.problems] == [("me", "self loop")]
 
 
-@pytest.mark.parametrize("tasks", [None, 5, "abc", TaskDef("a", give), [5], ["a"], [None], [give]], ids=repr)
+@pytest.mark.parametrize("tasks", [None, 5, "abc", TaskDef("a", give), [5], ["a"], [None], [give]], ids=plain)
 def test_only_taskdefs_make_a_workflow(tasks):
     """The error shows what was given and what to write."""
     with pytest.raises(WorkflowDefinitionError, match="TaskDef"):
