@@ -78,7 +78,7 @@ class Admission:
             else:
                 queue = self._queue(task, problems)
                 wants = task.fn is not None and wants_context(task.fn)
-                self.delivers |= getattr(task.fn, "delivers", False)
+                self.delivers |= getattr(task.fn, "delivers", False) is True
                 last = task
             self.queue_of.append(queue)
             self.wants_context.append(wants)
@@ -204,7 +204,7 @@ class Admission:
         if (
             chosen is not None
             and self._kind(chosen) not in ("thread", "inline")
-            and getattr(task.fn, "stays_here", False)
+            and getattr(task.fn, "stays_here", False) is True
         ):
             return "thread"
         return "thread" if chosen is None or suits_coroutines else chosen

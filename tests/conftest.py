@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,6 +12,22 @@ from hypothesis import settings
 # Shared machines stand still now and then: how long one example took says nothing about the code.
 settings.register_profile("nerv", deadline=None, print_blob=True)
 settings.load_profile("nerv")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever imports distributed has pickle take other things than before, locks among them: so what Dask has to do
+    with is tested in a process of its own (tests/interop/test_with_dask.py).
+    """
+    for item in items:
+        if item.path.name.startswith("test_dask"):
+            item.add_marker(pytest.mark.with_dask)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Modules that import distributed aren't even looked at where their tests aren't wanted."""
+    is_wanted = "not with_dask" not in config.getoption("markexpr", "")
+    return True if collection_path.name.startswith("test_dask") and not is_wanted else None
+
 
 PATIENCE = 5.0
 """Seconds that threads and processes are given to end after a test."""

@@ -310,8 +310,8 @@ def test_a_factory_is_not_a_workflow():
         async def wrong():
             return await later(1)
 
-    with pytest.raises(TypeError, match="timeout"):
-        workflow(timeout=3)
+    with pytest.raises(TypeError, match="retries"):
+        workflow(retries=3)
 
 
 def test_what_a_task_is_given_in_a_body_is_checked_there():

@@ -164,7 +164,7 @@ def test_the_default_pool_may_be_one_of_your_own():
     assert settings_from({"pools": {"mine": {"kind": "thread"}}, "default_pool": "mine"}).default_pool == "mine"
 
 
-@pytest.mark.parametrize("name", ["mien", "auto", ""])
+@pytest.mark.parametrize("name", ["mien", ""])
 def test_the_default_pool_is_a_pool_that_there_is(name):
     assert "default_pool takes a pool's name" in refusal(pools={"mine": {"kind": "thread"}}, default_pool=name)
 

@@ -307,7 +307,7 @@ def test_a_status_is_the_same_enum_member_everywhere(manager):
 
 def test_no_option_is_accepted_and_ignored():
     """[20] What isn't built isn't in a signature; priority is what running goes by."""
-    for option in ("timeout", "retry_policy", "fallback", "compensate", "cache", "resources", "max_retries"):
+    for option in ("max_retries", "retries", "retry_delay", "concurrency", "parallel", "async_"):
         with pytest.raises(TypeError, match=option):
             TaskDef("a", print, **{option: 1})
     tasks = TaskDef("low", lambda: 1, priority=0), TaskDef("high", lambda: 1, priority=3)

@@ -20,7 +20,7 @@ def run_reloadable(
     *,
     targets: Sequence[str] | None,
     progress: bool,
-    execution_id: str | None,
+    execution_id: str | None = None,
     **settings: Any,
 ) -> Execution:
     """Run a workflow under a signal that asks for a restart. After one, verify what the journal holds first.

@@ -151,7 +151,8 @@ def run(
         with console.stdout_kept_clean(as_json):
             params = read_params(param or ())
             check_writable(trace)
-            options = {"targets": only, "progress": not quiet, "execution_id": execution_id, **settings}
+            known = {} if execution_id is None else {"execution_id": execution_id}
+            options = {"targets": only, "progress": not quiet, **known, **settings}
             execution = (
                 run_workflow(load(target), params, raise_on_failure=False, **options)
                 if reload_on is None
