@@ -20,6 +20,7 @@ from nerv.execution import Execution
 from nerv.restarting import RestartRequested
 from nerv.running import run as run_workflow
 from nerv.statuses import WorkflowStatus
+from nerv.workflows import Workflow
 
 MOST_TRACEBACKS: Final = 10
 
@@ -153,11 +154,7 @@ def run(
             check_writable(trace)
             known = {} if execution_id is None else {"execution_id": execution_id}
             options = {"targets": only, "progress": not quiet, **known, **settings}
-            execution = (
-                run_workflow(load(target), params, raise_on_failure=False, **options)
-                if reload_on is None
-                else (run_reloadable(reload_on, load(target), params, **options))
-            )
+            execution = _run(reload_on, load(target), params, options)
             report_failures(execution)
             write_trace(execution, trace)
         if as_json or not quiet:
@@ -170,6 +167,12 @@ def run(
     except RestartRequested as request:  # stdout is what it was again
         request.orchestrator.replace()
     raise typer.Exit(_CODES.get(execution.status, console.FAILED))
+
+
+def _run(reload_on: str | None, workflow: Workflow, params: dict[str, Any], options: dict[str, Any]) -> Execution:
+    if reload_on is not None:
+        return run_reloadable(reload_on, workflow, params, **options)
+    return run_workflow(workflow, params, raise_on_failure=False, **options)
 
 
 def refuse(error: NervError) -> NoReturn:
