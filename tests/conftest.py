@@ -14,19 +14,21 @@ settings.register_profile("nerv", deadline=None, print_blob=True)
 settings.load_profile("nerv")
 
 
+APART = ("test_dask", "test_taskmap")
+"""Modules of these names import distributed, or dill by way of taskmap: both change what pickle takes in their process."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever imports distributed has pickle take other things than before, locks among them: so what Dask has to do
-    with is tested in a process of its own (tests/interop/test_with_dask.py).
-    """
+    """Such modules are tested in a process of their own (tests/interop/test_with_dask.py)."""
     for item in items:
-        if item.path.name.startswith("test_dask"):
+        if item.path.name.startswith(APART):
             item.add_marker(pytest.mark.with_dask)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Modules that import distributed aren't even looked at where their tests aren't wanted."""
+    """They aren't even looked at where their tests aren't wanted."""
     is_wanted = "not with_dask" not in config.getoption("markexpr", "")
-    return True if collection_path.name.startswith("test_dask") and not is_wanted else None
+    return True if collection_path.name.startswith(APART) and not is_wanted else None
 
 
 PATIENCE = 5.0

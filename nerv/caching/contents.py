@@ -107,7 +107,10 @@ def _hasher(*, with_numpy: bool) -> Any:
     """
     from joblib import hashing
 
-    return type("Contents", (_StandIns, hashing.NumpyHasher if with_numpy else hashing.Hasher), {})
+    base = hashing.NumpyHasher if with_numpy else hashing.Hasher
+    # Others, such as dill, teach Python's own pickler to take more: what is hashed mustn't depend on who is loaded.
+    known = {kind: save for kind, save in base.dispatch.items() if save.__module__ in ("pickle", "joblib.hashing")}
+    return type("Contents", (_StandIns, base), {"dispatch": known})
 
 
 class _StandIns:
