@@ -15,7 +15,7 @@ settings.load_profile("nerv")
 
 
 APART = ("test_dask", "test_taskmap")
-"""Modules of these names import distributed, or dill by way of taskmap: both change what pickle takes in their process."""
+"""Modules of these names import distributed, or dill by way of taskmap: both change what pickle takes in a process."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
