@@ -45,9 +45,7 @@ class Call:
     """
 
     value: Any = None
-    error: BaseException | None = None
     cancelled = False
-    abandoned = False
     claimed = False
     lent = 0
     deadline: float | None = None
@@ -55,7 +53,6 @@ class Call:
     is_attempt = True
     obeys = True
     queue = -1
-    odd = False
     facts: dict[str, Any] | None = None
     encoded: tuple[Any, ...] = ()
     unstorable = False
@@ -68,6 +65,8 @@ class Call:
         self.number = number
         self.task = task
         self.attempt = attempt
+        self.error: BaseException | None = None  # these are looked at for every task: from the object that's quicker
+        self.odd = self.abandoned = False
 
     @property
     def timeout(self) -> float | None:

@@ -29,11 +29,19 @@ class Question(NamedTuple):
     is_made: bool = False
 
 
-class FallbackCall(Call):
-    """A fallback that is callable: given the error of the last attempt, it makes the result."""
+class Errand(Call):
+    """A call for a task that isn't an attempt of it."""
 
     is_attempt = False
-    odd = True
+
+    def __init__(self, live: Live, number: int, task: TaskDef, attempt: int) -> None:
+        super().__init__(live, number, task, attempt)
+        self.odd = True
+
+
+class FallbackCall(Errand):
+    """A fallback that is callable: given the error of the last attempt, it makes the result."""
+
     timeout = None
     wants_context = False
 
@@ -50,11 +58,9 @@ class FallbackCall(Call):
         return self.task.fallback, (self.failure,), {}
 
 
-class CompensationCall(Call):
+class CompensationCall(Errand):
     """Undoes a completed task. `attempt` counts the compensation's own attempts."""
 
-    is_attempt = False
-    odd = True
     obeys = False
 
     @property
@@ -81,11 +87,9 @@ class CompensationCall(Call):
         return self.task.compensate, args, {}  # type: ignore[return-value]  # there is one, or it isn't called
 
 
-class ThenCall(Call):
+class ThenCall(Errand):
     """What a task that steers wants called when what it waited for is there, with what came of that."""
 
-    is_attempt = False
-    odd = True
     timeout = None
     wants_context = False
 
@@ -103,11 +107,9 @@ class ThenCall(Call):
         return question.fn, (question.argument() if question.is_made else question.argument,), {}
 
 
-class LookupCall(Call):
+class LookupCall(Errand):
     """Looks for the result of a task that has a `Cache`. Its value is the desk's answer."""
 
-    is_attempt = False
-    odd = True
     timeout = None
     wants_context = False
 

@@ -25,8 +25,8 @@ class Far:
         raise NotImplementedError
 
 
-class FarValues(dict[str, Any]):
-    """Values by task id. Reading one fetches it if it is elsewhere; `raw` doesn't."""
+class Fetching(dict[str, Any]):
+    """A dict that fetches what is elsewhere when it is read. Mixed in before the dict that it is to be."""
 
     def __getitem__(self, name: str) -> Any:
         value = super().__getitem__(name)
@@ -48,6 +48,10 @@ class FarValues(dict[str, Any]):
         """All names. That it is defined makes `dict(values)` ask for each."""
         return super().__iter__()
 
+
+class FarValues(Fetching):
+    """Values by task id; `raw` doesn't fetch."""
+
     def copy(self) -> FarValues:
         """Another one with the same values, none of them fetched."""
         other = FarValues()
@@ -56,34 +60,14 @@ class FarValues(dict[str, Any]):
 
     def raw(self, name: str) -> Any:
         """What is filed under a name: the value, or a `Far`."""
-        return super().__getitem__(name)
+        return dict.__getitem__(self, name)
 
 
-class FarFacts(Facts):
+class FarFacts(Fetching, Facts):
     """An event's data with a result that is elsewhere."""
 
     def __init__(self, facts: Mapping[str, Any], far: Far) -> None:
         super().__init__(facts, result=far)
-
-    def __getitem__(self, name: str) -> Any:
-        value = super().__getitem__(name)
-        return value.fetch() if isinstance(value, Far) else value
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The fact of that name, or the default."""
-        return self[name] if name in self else default  # noqa: SIM401  this is that get
-
-    def values(self) -> ValuesView[Any]:  # type: ignore[override]  # as good a view as dict's own
-        """All facts."""
-        return ValuesView(self)
-
-    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
-        """All names and facts."""
-        return ItemsView(self)
-
-    def __iter__(self) -> Iterator[str]:
-        """All names. That it is defined makes `dict(facts)` ask for each."""
-        return super().__iter__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Facts, (dict(self),)

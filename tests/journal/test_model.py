@@ -50,6 +50,7 @@ class Machine(RuleBasedStateMachine):
         self.logs = {}
         self.status = {}
         self.ended = []  # ids in the order in which they ended
+        self.now = 0.0
         self.facts = {}
         self.orders = {}
         self.paused = set()
@@ -127,7 +128,8 @@ class Machine(RuleBasedStateMachine):
     @rule(log=consumes(going), code=st.sampled_from([*ENDS]))
     def end(self, log, code):
         if self.alive(log):
-            log.end(code, at=float(len(self.ended)))
+            self.now += 1.0
+            log.end(code, at=self.now)
             self.status[log.id] = ENDS[code]
             self.ended.append(log.id)
 
