@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     # define
-    "TaskDef": "tasks", "TaskMetadata": "tasks", "TaskPriority": "statuses", "TaskStatus": "statuses",
+    "TaskDef": "tasks", "TaskMetadata": "fields", "TaskPriority": "statuses", "TaskStatus": "statuses",
     "TaskResult": "statuses", "TaskContext": "context", "Output": "references", "Param": "references",
     "MISSING": "references", "Workflow": "workflows", "task": "decorators", "Task": "decorators",
     "workflow": "decorators", "add": "decorators",
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from nerv.events import Event as Event
     from nerv.events import EventType as EventType
     from nerv.execution import Execution as Execution
+    from nerv.fields import TaskMetadata as TaskMetadata
     from nerv.flows import Flow as Flow
     from nerv.journal.base import ExecutionRecord as ExecutionRecord
     from nerv.journal.base import Journal as Journal
@@ -135,7 +136,6 @@ if TYPE_CHECKING:
         WorkflowStatus as WorkflowStatus,
     )
     from nerv.tasks import TaskDef as TaskDef
-    from nerv.tasks import TaskMetadata as TaskMetadata
     from nerv.triggers import Every as Every
     from nerv.triggers import Manual as Manual
     from nerv.triggers import OnSignal as OnSignal

@@ -17,6 +17,7 @@ from nerv.added import Added, added
 from nerv.clock import Alarm
 from nerv.errors import NervError, Problem, WorkflowDefinitionError
 from nerv.feeding import FedScheduler
+from nerv.fields import RUN_WHEN
 from nerv.functions import wants_context
 from nerv.lines import Terms
 from nerv.names import Scope
@@ -25,7 +26,6 @@ from nerv.places import Somewhere
 from nerv.planting import Plant
 from nerv.pools.base import Pool
 from nerv.stations import NO_MORE, Source
-from nerv.tasks import RUN_WHEN
 
 if TYPE_CHECKING:
     from nerv.admission import Admission

@@ -15,6 +15,7 @@ from nerv.added import added, with_item
 from nerv.calls import Call
 from nerv.errors import Problem, WorkflowDefinitionError, near
 from nerv.families import Seed
+from nerv.fields import RUN_WHEN
 from nerv.functions import wants_context
 from nerv.graph import HEIGHT_BITS, NUMBER_BITS, Graph, rank
 from nerv.lines import Terms
@@ -22,7 +23,7 @@ from nerv.names import Scope, joined
 from nerv.outcomes import Grow, Items
 from nerv.pools.base import Pool
 from nerv.references import Names, Node, scan
-from nerv.tasks import RUN_WHEN, TaskDef
+from nerv.tasks import TaskDef
 from nerv.verdicts import Case, Place
 
 if TYPE_CHECKING:

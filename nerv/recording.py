@@ -223,6 +223,11 @@ class Recorder:
                 self.rouse()
         return True
 
+    def has_caught_up(self) -> bool:
+        """Whether all is written, or never will be. Asked without locks: waits for a batch that is being written."""
+        with self._writing, self._engine.lock:
+            return self.broken is not None or not self._dirty
+
     def close(self) -> None:
         """Write what is left, and end the thread."""
         self.commit()

@@ -5,53 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final, NoReturn
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
-from nerv.caching.policy import Cache
-from nerv.errors import Problem, WorkflowDefinitionError, near
+from nerv.errors import Problem, WorkflowDefinitionError
+from nerv.fields import Fields, check
 from nerv.functions import name_of
-from nerv.policies import CircuitBreaker, RateLimit, RetryPolicy, finite
 from nerv.references import Names, Output, Outputs, fill, given, scan
 from nerv.statuses import TaskPriority
 
-RUN_WHEN: Final = ("all_completed", "all_finished", "any_completed")
 
-
-class TaskMetadata(msgspec.Struct, frozen=True, eq=False):
-    """What people and tools want to remember about a task; the engine doesn't read it."""
-
-    tags: frozenset[str] = frozenset()
-    creator: str | None = None
-    values: Mapping[str, Any] = {}
-
-
-class _Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    name: str = ""
-    description: str = ""
-    dependencies: tuple[str, ...] = ()
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = {}
-    priority: int = TaskPriority.MEDIUM
-    pool: str | None = None
-    run_when: str = "all_completed"
-    timeout: float | None = None
-    retry_policy: RetryPolicy | int | None = None
-    resources: Mapping[str, float] | None = None
-    fallback: Any = UNSET
-    compensate: Callable[..., Any] | None = None
-    rate_limit: RateLimit | None = None
-    circuit_breaker: CircuitBreaker | None = None
-    durable: bool = True
-    cache: Cache | None = None
-    metadata: TaskMetadata | None = None
-    # worked out from args and kwargs when the task is made, never given: what is referred to
-    _outputs: tuple[str, ...] = ()
-    _params: Mapping[str, bool] = {}
-
-
-class TaskDef(_Fields, frozen=True, eq=False):
+class TaskDef(Fields, frozen=True, eq=False):
     """A task: a function, what it needs, and how it wants to be run.
 
     Args:
@@ -117,8 +81,9 @@ class TaskDef(_Fields, frozen=True, eq=False):
             and self.metadata is None
             and self.name.__class__ is self.description.__class__ is str
         ):
-            _check_values(self, problems)
-            _check_policies(self, problems)
+            if self.fn is not None and not callable(self.fn):
+                problems.append(f"fn takes a callable, not {self.fn!r}")
+            check(self, problems)
         if problems:
             raise WorkflowDefinitionError([Problem(task_id, "task", f"task {task_id!r}: {p}") for p in problems])
 
@@ -137,38 +102,6 @@ class TaskDef(_Fields, frozen=True, eq=False):
     def outputs(self) -> tuple[str, ...]:
         """Ids of the tasks whose results this one is given."""
         return self._outputs
-
-    @property
-    def has_policies(self) -> bool:
-        """Whether it asks for more than to be called once when it is ready; a timeout is the engine's affair alone."""
-        return not (
-            self.retry_policy is None
-            and self.resources is None
-            and self.compensate is None
-            and self.rate_limit is None
-            and self.circuit_breaker is None
-            and self.cache is None
-            and self.fallback is UNSET
-        )
-
-    @property
-    def terms(self) -> str:
-        """Its policies as text, the same in every process, for fingerprints; "" if it has none. Of a fallback and a
-        compensation it says who they are, of values nothing.
-        """
-        if self.timeout is None and not self.has_policies:
-            return ""
-        retry = self.retry_policy
-        told: dict[str, Any] = {
-            "timeout": self.timeout,
-            "retry": None if retry is None else _retry_terms(retry),  # type: ignore[arg-type]  # normalised when made
-            "resources": sorted((self.resources or {}).items()),
-            "fallback": name_of(self.fallback) if callable(self.fallback) else self.fallback is not UNSET,
-            "compensate": None if self.compensate is None else name_of(self.compensate),
-            "limits": [repr(self.rate_limit), repr(self.circuit_breaker)],
-            "cache": None if self.cache is None else _cache_terms(self.cache),
-        }
-        return repr(told)
 
     @property
     def result(self) -> NoReturn:
@@ -253,16 +186,6 @@ _GIVEN: Final = (
 _LISTS: Final = frozenset({list, tuple})
 
 
-def _retry_terms(policy: RetryPolicy) -> list[Any]:
-    *numbers, retry_on, never = msgspec.structs.astuple(policy)
-    told = [name_of(kind) for kind in retry_on] if isinstance(retry_on, tuple) else name_of(retry_on)
-    return [*numbers, told, [name_of(kind) for kind in never]]
-
-
-def _cache_terms(cache: Cache) -> list[Any]:
-    return [cache.ttl, None if cache.key is None else name_of(cache.key), cache.version]
-
-
 def _rebuilt(fields: dict[str, Any]) -> TaskDef:
     return TaskDef(**fields)
 
@@ -335,66 +258,6 @@ def _arguments(args: Any, kwargs: Any, problems: list[str]) -> tuple[tuple[Any, 
     if wrong:
         problems.append(f"kwargs takes names as keys, not {wrong[0]!r}")
     return args, kwargs
-
-
-def _check_values(task: TaskDef, problems: list[str]) -> None:
-    if task.fn is not None and not callable(task.fn):
-        problems.append(f"fn takes a callable, not {task.fn!r}")
-    if not isinstance(task.priority, int) or isinstance(task.priority, bool):
-        problems.append(f"priority takes a TaskPriority or an int, not {task.priority!r}")
-    if task.run_when != "all_completed" and task.run_when not in RUN_WHEN:
-        problems.append(
-            f"run_when takes one of {', '.join(RUN_WHEN)}, not {task.run_when!r}{near(task.run_when, RUN_WHEN)}"
-        )
-    if task.pool is not None and (not isinstance(task.pool, str) or not task.pool):
-        problems.append(f"pool takes a pool's name, not {task.pool!r}")
-    if task.metadata is not None and not isinstance(task.metadata, TaskMetadata):
-        problems.append(f"metadata takes a TaskMetadata, not {task.metadata!r}")
-    texts = {"name": task.name, "description": task.description}
-    problems += [f"{field} takes a str, not {text!r}" for field, text in texts.items() if not isinstance(text, str)]
-
-
-def _check_policies(task: TaskDef, problems: list[str]) -> None:
-    if not isinstance(task.durable, bool):
-        problems.append(f"durable takes True or False, not {task.durable!r}")
-    if task.timeout is not None:
-        seconds = finite(task.timeout)
-        if seconds is None or seconds <= 0:
-            problems.append(f"timeout takes seconds above 0, or None, not {task.timeout!r}")
-        else:
-            _set(task, "timeout", seconds)
-    if task.retry_policy is not None:
-        try:
-            _set(task, "retry_policy", RetryPolicy.of(task.retry_policy))
-        except WorkflowDefinitionError as error:
-            problems += [problem.message for problem in error.problems]
-    for field, (kind, wanted) in _POLICY_TYPES.items():
-        value = getattr(task, field)
-        if value is not None and not isinstance(value, kind):
-            problems.append(f"{field} takes {wanted}, not {value!r}")
-    if task.resources is not None:
-        _check_resources(task, problems)
-
-
-_POLICY_TYPES: Final[Mapping[str, tuple[type, str]]] = {
-    "compensate": (Callable, "a callable"),  # type: ignore[dict-item]  # isinstance knows what to do with it
-    "rate_limit": (RateLimit, "a RateLimit, such as RateLimit(10, 1.0)"),
-    "circuit_breaker": (CircuitBreaker, "a CircuitBreaker"),
-    "cache": (Cache, "a Cache, such as Cache(ttl=3600)"),
-}
-
-
-def _check_resources(task: TaskDef, problems: list[str]) -> None:
-    if not isinstance(task.resources, Mapping):
-        problems.append(f'resources takes a mapping such as {{"gpu": 1}}, not {task.resources!r}')
-        return
-    for name, amount in task.resources.items():
-        number = finite(amount)
-        if not isinstance(name, str) or not name:
-            problems.append(f"resources takes names as keys, not {name!r}")
-        elif number is None or number <= 0:
-            problems.append(f"resources[{name!r}] takes an amount above 0, not {amount!r}")
-    _set(task, "resources", dict(task.resources))
 
 
 _PLAINEST: Final = TaskDef("plainest")

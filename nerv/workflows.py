@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from nerv import drawing
 from nerv.errors import CycleError, Problem, UnknownIdError, WorkflowDefinitionError, near
+from nerv.fields import RUN_WHEN
 from nerv.functions import name_of
 from nerv.graph import Graph
 from nerv.likeness import alike
 from nerv.plan import ExecutionPlan
 from nerv.policies import finite
 from nerv.references import MISSING, Names, Output, scan
-from nerv.tasks import RUN_WHEN, TaskDef
+from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
     import networkx
@@ -182,7 +183,7 @@ class Workflow:
 
     @cached_property
     def rules(self) -> bytes:
-        """For each task number its `run_when`, as an index into `nerv.tasks.RUN_WHEN`."""
+        """For each task number its `run_when`, as an index into `nerv.fields.RUN_WHEN`."""
         rule_of = {rule: number for number, rule in enumerate(RUN_WHEN)}
         return bytes([rule_of[task.run_when] for task in self._definitions])
 

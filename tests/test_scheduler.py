@@ -10,11 +10,11 @@ import pytest
 from nerv import eventlog as log
 from nerv.errors import NervError
 from nerv.eventlog import CODES
+from nerv.fields import RUN_WHEN
 from nerv.graph import NUMBER_MASK, Graph
 from nerv.levels import LevelScheduler
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, ANY_COMPLETED, STATUSES, Scheduler
 from nerv.statuses import MOVES, TaskStatus, WorkflowStatus
-from nerv.tasks import RUN_WHEN
 
 RULES = {"c": ALL_COMPLETED, "f": ALL_FINISHED, "a": ANY_COMPLETED}
 LETTERS = {"P": "PENDING", "R": "RUNNING", "C": "COMPLETED", "F": "FAILED", "S": "SKIPPED", "X": "CANCELLED"}

@@ -208,9 +208,8 @@ def written(manager: WorkflowManager) -> None:
     recorder = manager.engine.recorder
     while recorder is not None:
         recorder.commit()
-        with recorder._writing, manager.engine.lock:  # noqa: SLF001  its thread isn't at it either, then
-            if recorder.broken is not None or not recorder._dirty:  # noqa: SLF001
-                return
+        if recorder.has_caught_up():
+            return
 
 
 def with_turns(settings: Mapping[str, Any]) -> dict[str, Any]:

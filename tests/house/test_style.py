@@ -33,6 +33,7 @@ LAYERS = (
     "functions",
     "verdicts",
     "caching",
+    "fields",
     "tasks",
     "likeness",
     "outcomes",

@@ -8,10 +8,10 @@ from typing import Any
 
 from nerv.eventlog import CODES, Record
 from nerv.events import TERMINAL, EventType
+from nerv.fields import RUN_WHEN
 from nerv.graph import NUMBER_MASK, Graph
 from nerv.levels import LevelScheduler
 from nerv.scheduler import STATUSES, Scheduler
-from nerv.tasks import RUN_WHEN
 from tests.properties.oracle import FINAL, Case, Fact, Oracle
 
 Move = tuple[Any, ...]

@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 
-from nerv.tasks import RUN_WHEN
+from nerv.fields import RUN_WHEN
 from tests.properties.exploring import Counts, explore_all
 from tests.properties.graphs import Needs, renamed, shapes, up_to
 from tests.properties.oracle import COMPLETED, FAILED, SKIPPED, Case, final_statuses

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerv.tasks import RUN_WHEN
+from nerv.fields import RUN_WHEN
 from tests.properties.history import History
 from tests.properties.machine import Machine
 from tests.properties.oracle import Case

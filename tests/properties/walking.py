@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 from nerv.eventlog import Record
-from nerv.tasks import RUN_WHEN
+from nerv.fields import RUN_WHEN
 from tests.properties.graphs import random_graph
 from tests.properties.history import History
 from tests.properties.machine import Machine, Move

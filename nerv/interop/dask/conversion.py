@@ -12,10 +12,11 @@ from dask.base import is_dask_collection
 from dask.core import flatten
 
 from nerv.errors import Problem, WorkflowDefinitionError
+from nerv.fields import TaskMetadata
 from nerv.functions import is_coroutine_function, wants_context
 from nerv.interop.dask.nodes import Culled, as_nodes, evaluate
 from nerv.references import Names, Output, Param, scan
-from nerv.tasks import TaskDef, TaskMetadata
+from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
 
 _KEY: Final = "dask key"

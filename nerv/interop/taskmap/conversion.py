@@ -15,12 +15,13 @@ import msgspec
 
 from nerv.errors import Problem, WorkflowDefinitionError
 from nerv.execution import Execution
+from nerv.fields import TaskMetadata
 from nerv.functions import is_coroutine_function, wants_context
 from nerv.interop.taskmap.graph import Graph, GraphError, GraphLike, failed_tasks, mark_as_done, not_run_tasks, record
 from nerv.interop.taskmap.steps import CoroutineStep, Kind, Step, places, step
 from nerv.references import MISSING, Output
 from nerv.statuses import TaskPriority
-from nerv.tasks import TaskDef, TaskMetadata
+from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
 
 Place = Callable[[str, Callable[..., Any]], tuple[Kind, str | None]]
