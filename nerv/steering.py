@@ -16,18 +16,16 @@ from nerv.calls import Call
 from nerv.errands import Question, ThenCall
 from nerv.errors import NervError, TaskCancelledError, TaskTimeoutError
 from nerv.families import Family
+from nerv.ground import Ground
 from nerv.live import Live
-from nerv.lookups import Lookups
 from nerv.outcome_ends import blamed, ends_of
 from nerv.outcomes import Choice, Expand, Gather, Grow, Hold, Route, Wait
 from nerv.outgrowth import kept
-from nerv.placement import Placement
-from nerv.planting import UNIFORM, Plant, Planter
+from nerv.planting import Plant, Planter
 from nerv.pools.base import Pool
 from nerv.references import Output, Outputs, Reference, Template, fill
 from nerv.states import COMPLETED, DUE, FAILED, GATHERED, GROWN, LATE, SIGNALLED, THEN, TOLD
 from nerv.suspensions import Suspended
-from nerv.turns import Lane
 
 if TYPE_CHECKING:
     from nerv.engine import Engine
@@ -42,6 +40,7 @@ class Steering:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._ground = Ground(engine.turns_of)
         self._acts: dict[int, Callable[[Live, int, float], None]] = {
             GROWN: self._grown,
             GATHERED: self._gathered,
@@ -134,7 +133,7 @@ class Steering:
 
     def _plant(self, live: Live, number: int, plant: Plant, now: float, deadline: float | None) -> None:
         scheduler = live.scheduler
-        self._make_room(live, plant)
+        self._ground.take(live, plant)
         parted = plant.counts
         families = scheduler.has_families()
         if scheduler.waits is not None:
@@ -142,7 +141,7 @@ class Steering:
         first = len(live.tasks) - len(plant.tasks)
         families.grow(number, plant, now, parted=parted)
         if plant.cases:
-            self._measure(live, plant, first).follow_all()
+            self._ground.measure(live, plant, first).follow_all()
         if parted:
             self._complete(live, number, plant.grow.at_once, now)
         elif deadline is not None:
@@ -150,69 +149,10 @@ class Steering:
 
     def replant(self, live: Live, number: int, plant: Plant) -> Family:
         """Add tasks again that a record tells of."""
-        self._make_room(live, plant)
+        self._ground.take(live, plant)
         if plant.cases:
-            self._measure(live, plant, len(live.tasks) - len(plant.tasks))
+            self._ground.measure(live, plant, len(live.tasks) - len(plant.tasks))
         return live.scheduler.has_families().regrow(number, plant, parted=plant.counts)
-
-    def _measure(self, live: Live, plant: Plant, first: int) -> Placement:
-        """Measurement decides where added tasks run."""
-        if live.placement is None:
-            queues = {place: self._queue(live, pool) for place, pool in plant.places.items()}
-            live.placement = Placement(live, queues, {})
-        for place, case in plant.measured():
-            live.placement.join(first + place, case)
-        return live.placement
-
-    def _make_room(self, live: Live, plant: Plant) -> None:
-        """Give new tasks what the engine holds for each: pool, policies, errands."""
-        first, count = len(live.tasks), len(plant.tasks)
-        live.tasks.extend(plant.tasks)
-        live.wants_context.extend(plant.wants)
-        if isinstance(plant.pools, (list, tuple)):
-            queues = {pool: self._queue(live, pool) for pool in dict.fromkeys(plant.pools)}
-            plant.queues = [queues[pool] for pool in plant.pools]
-        else:
-            plant.queues = [self._queue(live, plant.pools)] * count  # type: ignore[arg-type]  # one for all
-        if plant.terms:
-            terms = plant.terms
-            uniform = terms.get(UNIFORM)
-            places = (
-                {place: terms[place] for place in terms} if uniform is None else dict.fromkeys(range(count), uniform)
-            )
-            live.admission.policing.add(live, {first + place: one for place, one in places.items()})
-        for place, pool in plant.errand_pools.items():
-            queue = self._queue(live, pool)
-            for one in range(count) if place == UNIFORM else (place,):
-                live.fallback_queues[first + one] = queue
-        if plant.terms:
-            self._look_up_first(live, plant, first)
-
-    def _look_up_first(self, live: Live, plant: Plant, first: int) -> None:
-        """Added tasks that have a `Cache` look into it, in a queue that threads serve, before anything else."""
-        waits = live.admission.policing.has_waits(live)
-        for place, task in enumerate(plant.tasks):
-            if task.cache is not None:
-                live.attentive = True
-                if waits.lookups is None:
-                    waits.lookups = Lookups({}, live.scheduler.queue_of)  # type: ignore[arg-type]  # it is a list
-                own = plant.queues[place]
-                has_threads = live.pools[own].kind in ("thread", "inline")
-                queue = own if has_threads else self._queue(live, live.admission.threads())
-                waits.lookups.join(first + place, queue, own)
-                plant.queues[place] = queue
-
-    def _queue(self, live: Live, pool: Pool) -> int:
-        """The queue of a pool, which is a new one if the execution hasn't used it yet."""
-        if pool in live.pools:
-            return live.pools.index(pool)
-        scheduler = live.scheduler
-        while len(live.pools) < len(scheduler.ready):
-            live.pools.append(live.pools[0])  # a queue that no pool takes from has no lane
-        queue = scheduler.add_queue()
-        live.pools.append(pool)
-        live.lanes.append(Lane(live, queue, scheduler.ready[queue], pool, self._engine.turns_of(pool)))
-        return queue
 
     def _grown(self, live: Live, number: int, now: float) -> None:
         """All that a task has added has ended."""
@@ -232,7 +172,10 @@ class Steering:
             assert plant.then_pool is not None
             ends = partial(ends_of, live, number, number)
             self._ask(
-                live, number, Question(plant.grow.then, ends, self._queue(live, plant.then_pool), is_made=True), now
+                live,
+                number,
+                Question(plant.grow.then, ends, self._ground.queue(live, plant.then_pool), is_made=True),
+                now,
             )
         else:
             self._finish(live, number, plant, now)
@@ -245,7 +188,7 @@ class Steering:
         elif isinstance(node, (Reference, Template, Outputs)):
             params = live.tasks[number].seen(live.values, live.params)[1]
             fn = partial(fill, node, plant.scope)
-            queue = self._queue(live, live.admission.threads())
+            queue = self._ground.queue(live, live.admission.threads())
             self._ask(live, number, Question(fn, params, queue), now)
             return
         self._complete(live, number, node, now)
@@ -283,7 +226,7 @@ class Steering:
             self._complete(live, number, value, now)
         else:
             assert pool is not None
-            self._ask(live, number, Question(wait.then, value, self._queue(live, pool)), now)
+            self._ask(live, number, Question(wait.then, value, self._ground.queue(live, pool)), now)
 
     def _late(self, live: Live, number: int, now: float) -> None:
         """A task's time is over while it waits, or while what it has added runs."""
@@ -351,7 +294,7 @@ class Steering:
         if gather.cancel:
             scheduler.families.cancel(source, now, taken_on=True)
         ends = partial(ends_of, live, number, source)
-        self._ask(live, number, Question(gather.then, ends, self._queue(live, pool), is_made=True), now)
+        self._ask(live, number, Question(gather.then, ends, self._ground.queue(live, pool), is_made=True), now)
 
     # ---- asking -----------------------------------------------------------------------------------------------------
 

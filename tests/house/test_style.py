@@ -82,6 +82,7 @@ LAYERS = (
     "planting",
     "feeder",
     "outcome_ends",
+    "ground",
     "steering",
     "bus",
     "claims",
