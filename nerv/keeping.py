@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -232,6 +233,9 @@ class Keeper:
             engine.pause(live)
         elif kind == "resume":
             engine.resume(live)
+        elif kind == "signal":
+            with contextlib.suppress(NervError):  # an earlier order has ended it: nobody can be waiting any more
+                engine.signal(live, values["name"], values["value"])
 
     def obey(self, execution_id: str, kind: str, data: Mapping[str, Any]) -> bool:
         """Carry out another process's order, or keep it, if the execution isn't running; durable when this returns.

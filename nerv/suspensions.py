@@ -58,6 +58,8 @@ class Suspensions:
         data: dict[str, Any] = {"reason": one.what}
         if moments:
             data["due"] = self._epoch + min(moments)
+        if one.prompt:
+            data["prompt"] = one.prompt
         if kept is not None:
             data["outcome"] = kept
         self._scheduler.waiting(number, now, data)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nerv import (
+    Gate,
     JournalError,
     MemoryJournal,
     NervError,
@@ -265,6 +266,45 @@ def test_a_cancel_goes_on_after_a_restart_and_nothing_new_starts(file):
         assert again.wait(10)
         assert again.status is WorkflowStatus.CANCELLED
         assert CALLS == []
+
+
+def asking():
+    return Workflow("asking", [Gate("approve", "Ship it?"), TaskDef("tell", note, args=("tell", Output("approve")))])
+
+
+def test_a_gate_is_opened_while_nobody_runs_it(file):
+    with WorkflowManager(journal=file, grace=0.0) as manager:
+        execution = manager.start(asking())
+        eventually(execution.waiting)
+    assert give_order(file, execution.id, "signal", {"name": "approve", "value": " yes"})
+    assert give_order(file, execution.id, "signal", {"name": "approve", "value": " no"})
+    assert CALLS == []
+    with WorkflowManager(journal=file) as manager:
+        (again,) = manager.recover(asking())
+        assert again.wait(10)
+    assert again["tell"] == "tell yes"
+    with WorkflowManager(journal=file) as manager:
+        assert manager.execution(execution.id).status is WorkflowStatus.COMPLETED
+
+
+def test_a_signal_to_what_an_earlier_order_has_ended_is_for_nobody(file):
+    with WorkflowManager(journal=file, grace=0.0) as manager:
+        execution = manager.start(asking())
+        eventually(execution.waiting)
+    give_order(file, execution.id, "cancel", {"reason": "enough"})
+    give_order(file, execution.id, "signal", {"name": "approve", "value": "yes"})
+    with WorkflowManager(journal=file) as manager:
+        (again,) = manager.recover(asking())
+        assert again.wait(10)
+        assert again.status is WorkflowStatus.CANCELLED
+
+
+def test_nerv_waiting_asks_the_gates_question(file):
+    with WorkflowManager(journal=file, grace=0.0) as manager:
+        execution = manager.start(asking())
+        eventually(execution.waiting)
+    said = nerv("waiting", "--journal", file, cwd=Path(file).parent).stdout
+    assert said == f"{execution.id}  asking  approve  reason \"signal 'approve'\", prompt 'Ship it?'\n"
 
 
 def test_orders_reach_the_owner_in_another_process(file):

@@ -132,6 +132,8 @@ def described_data(data: LazyFacts | dict[str, Any]) -> str:
 
     words = []
     for key in data:
+        if key == "outcome":  # what it goes on with, for nerv itself
+            continue
         value = dict.__getitem__(data, key)
         text = value.preview() if type(value) is Stored else repr(value)
         if key in {"due", "deadline"} and type(value) is Stored and value.type_name in {"float", "int"}:
