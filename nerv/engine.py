@@ -70,13 +70,26 @@ class Engine(Dispatch):
 
     # ---- what executions ask ----------------------------------------------------------------------------------------
 
-    def start(self, live: Live, reused: Sequence[int] = (), facts: Mapping[str, Any] | None = None) -> None:
-        """Begin an execution. `reused` tasks have their results already; `facts` go into WORKFLOW_STARTED."""
+    def start(
+        self,
+        live: Live,
+        reused: Sequence[int] = (),
+        facts: Mapping[str, Any] | None = None,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin an execution. `reused` tasks have their results already; `facts` go into WORKFLOW_STARTED; `then` is
+        called before anything can start (lock held).
+        """
         data = {"workflow_id": live.workflow_id, "execution_id": live.id, **(facts or {})}
-        self._begin_with(live, lambda now: live.scheduler.start(now, data, reused))
+
+        def begin(now: float) -> None:
+            live.scheduler.start(now, data, reused)
+            then()
+
+        self._begin_with(live, begin)
 
     def resume_recovered(self, live: Live, go_on: Callable[[], None]) -> None:
-        """Go on with an execution from the journal; `go_on` has its scheduler do so."""
+        """Go on with an execution from the journal; `go_on` has its scheduler do so (lock held)."""
         self._begin_with(live, lambda _: go_on())
 
     def _begin_with(self, live: Live, begin: Callable[[float], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -22,7 +21,7 @@ from nerv.journal.codec import decode, encode, encode_all
 from nerv.journal.lazy import LazyValues
 from nerv.live import Live
 from nerv.owning import Ear
-from nerv.recording import Kept, Recorder
+from nerv.recording import CANCELLING, Kept, Recorder
 from nerv.regrowth import Flat
 from nerv.replay import Replay
 from nerv.resuming import Resumption, changed, fitted, numbered, own_ids
@@ -224,18 +223,18 @@ class Keeper:
         return admitted(live.workflow, live.params, None, *shared)
 
     def carry_out(self, live: Live, kind: str, data: Mapping[str, Any]) -> None:
-        """Do what was ordered of an execution while nobody owned it."""
-        engine = self.manager.engine
-        values = {name: decode(value) for name, value in data.items()}
-        if kind == "cancel":
-            engine.cancel(live, values.get("reason", ""))
+        """Do what was ordered of an execution while nobody owned it (lock held)."""
+        scheduler, now = live.scheduler, self.manager.engine.now()
+        if scheduler.status.is_final:
+            return
+        if kind == "signal":
+            scheduler.has_suspensions(live.log.epoch).signalled(data["name"], data["value"], now)
         elif kind == "pause":
-            engine.pause(live)
+            scheduler.pause(now)
         elif kind == "resume":
-            engine.resume(live)
-        elif kind == "signal":
-            with contextlib.suppress(NervError):  # an earlier order has ended it: nobody can be waiting any more
-                engine.signal(live, values["name"], values["value"])
+            scheduler.resume(now)
+        elif scheduler.cancel(now, data.get("reason", "")):
+            self.recorder.note(live, CANCELLING, scheduler.reason)
 
     def obey(self, execution_id: str, kind: str, data: Mapping[str, Any]) -> bool:
         """Carry out another process's order, or keep it, if the execution isn't running; durable when this returns.

@@ -15,7 +15,7 @@ note: nobody was lost.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,6 +78,7 @@ class Resumption:
             self.live.services = services
         keeper.admission(self.live).equip(self.live)
         self._kept = Kept(len(history.records), len(history.ids))
+        self._kept.orders_done = [order.id for order in history.orders]
         if has_changed:
             self._kept.facts.append(Fact(self.live.id, _FINGERPRINT, selected.fingerprint))
         self._is_new = not history.records  # it was killed before anything was written
@@ -106,7 +107,6 @@ class Resumption:
             losses.update(replay.lost + suspected)
             kept.careful = [*replay.lost, *_first(scheduler, replay.ready())]
         kept.suspects = {number for number, times in losses.items() if times >= SUSPECT}
-        kept.orders_done = [order.id for order in history.orders]
         self._keeper.keep(live, kept)
         ids = live.log.ids
         facts = {"lost": [ids[one] for one in replay.lost], "suspected": [ids[one] for one in suspected]}
@@ -131,20 +131,27 @@ class Resumption:
         }
 
     def start(self) -> None:
-        """Go on. What was ordered of it meanwhile is carried out."""
+        """Go on. What was ordered of it meanwhile is carried out, before anything starts."""
         manager, live = self._keeper.manager, self.live
-        if self._is_new:
-            manager.engine.start(live)
-        else:
-            manager.engine.resume_recovered(live, self._go_on)
-        for order in self._history.orders:
-            self._keeper.carry_out(live, order.kind, order.data)
+        orders = [
+            (order.kind, {name: decode(value) for name, value in order.data.items()}) for order in self._history.orders
+        ]
 
-    def _go_on(self) -> None:
+        def carry_out() -> None:
+            for kind, data in orders:
+                self._keeper.carry_out(live, kind, data)
+
+        if self._is_new:
+            manager.engine.start(live, then=carry_out)
+        else:
+            manager.engine.resume_recovered(live, lambda: self._go_on(carry_out))
+
+    def _go_on(self, then: Callable[[], None]) -> None:
         live = self.live
         self._replay.go_on(self._keeper.manager.clock.monotonic(), live.log.epoch, self._plan)
         for number in self._plan.failed:
             live.errors[live.log.ids[number]] = self._plan.dead[number]
+        then()
 
 
 def numbered(ids: Sequence[str]) -> dict[str, int]:

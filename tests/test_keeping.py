@@ -268,6 +268,21 @@ def test_a_cancel_goes_on_after_a_restart_and_nothing_new_starts(file):
         assert CALLS == []
 
 
+def test_a_pause_that_nobody_heard_comes_before_anything_starts(file):
+    gate = threading.Event()
+    gate.set()
+    with interrupted(file, held(threading.Event())) as known:
+        give_order(file, known, "pause", {})
+    with WorkflowManager(journal=file) as manager:
+        (again,) = manager.recover(held(gate))
+        assert again.status is WorkflowStatus.PAUSED
+        assert again.task("wait").status.name == "WAITING"
+        assert "TASK_STARTED" not in [event.type.name for event in list(again.events())[5:]]
+        assert again.resume()
+        assert again.wait(10)
+        assert CALLS == ["last"]
+
+
 def asking():
     return Workflow("asking", [Gate("approve", "Ship it?"), TaskDef("tell", note, args=("tell", Output("approve")))])
 

@@ -459,6 +459,23 @@ def test_a_header_alone_is_an_execution_that_begins_anew(journal):
         assert kinds(execution) == ["WORKFLOW_STARTED", "TASK_STARTED", "TASK_COMPLETED", "WORKFLOW_COMPLETED"]
 
 
+def test_what_was_ordered_of_a_header_alone_is_carried_out_once(journal):
+    workflow = flow(TaskDef("a", int))
+    journal.write(
+        Batch(headers=[Header("e", "wf", fingerprint=workflow.fingerprint, extra={"targets": None, "result": None})])
+    )
+    journal.order("e", "pause", {})
+    journal.release()
+    with manager(journal) as managing:
+        (execution,) = managing.recover(workflow)
+        assert execution.status is WorkflowStatus.PAUSED
+        assert kinds(execution) == ["WORKFLOW_STARTED", "WORKFLOW_PAUSED"]
+        managing.persist()
+        assert journal.load("e").orders == []
+        execution.resume()
+        assert ended(execution).status is COMPLETED
+
+
 def test_a_worker_process_that_is_killed_costs_only_its_own_task(journal):
     tasks = [TaskDef(f"t{number}", abs, args=(number,), pool="process") for number in range(20)]
     tasks.append(TaskDef("die", die_once, pool="process", retry_policy=2))
