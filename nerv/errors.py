@@ -59,10 +59,13 @@ class Problem(NamedTuple):
 
 
 class WorkflowDefinitionError(NervError):
-    """Raised when a TaskDef or Workflow can't be right. `problems` lists every problem found, not only the first."""
+    """Raised when a TaskDef or Workflow can't be right. `problems` lists every problem found, not only the first.
 
-    def __init__(self, problems: Iterable[Problem] = (), heading: str = "the workflow can't run") -> None:
-        self.problems = tuple(problems)
+    A text in their place is one problem of the workflow itself.
+    """
+
+    def __init__(self, problems: Iterable[Problem] | str = (), heading: str = "the workflow can't run") -> None:
+        self.problems = (Problem(None, "workflow", problems),) if isinstance(problems, str) else tuple(problems)
         self.heading = heading
         super().__init__(self._text())
 
@@ -73,20 +76,20 @@ class WorkflowDefinitionError(NervError):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.problems, self.heading)
+        return type(self), (self.problems, self.heading), self.__dict__
 
 
 class CycleError(WorkflowDefinitionError):
     """Raised when tasks depend on each other in a ring. `cycle` is the ring of ids, each needed by the one after it."""
 
     def __init__(
-        self, problems: Iterable[Problem] = (), heading: str = "the workflow can't run", cycle: Iterable[str] = ()
+        self, problems: Iterable[Problem] | str = (), heading: str = "the workflow can't run", cycle: Iterable[str] = ()
     ) -> None:
         self.cycle = tuple(cycle)
         super().__init__(problems, heading)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.problems, self.heading, self.cycle)
+        return type(self), (self.problems, self.heading, self.cycle), self.__dict__
 
 
 class WorkflowFailedError(NervError):
@@ -104,7 +107,9 @@ class WorkflowFailedError(NervError):
         self.failures: dict[str, BaseException] = dict(failures or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], None, {task: portable(error) for task, error in self.failures.items()})
+        failures = {task: portable(error) for task, error in self.failures.items()}
+        rest = {name: value for name, value in self.__dict__.items() if name not in ("execution", "failures")}
+        return type(self), (self.args[0], None, failures), rest  # the rest: notes
 
 
 class WorkflowCancelledError(WorkflowFailedError):
@@ -185,7 +190,7 @@ class WorkflowChangedError(JournalError):
         self.refused = tuple(refused)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*self.args, self.refused)
+        return type(self), (*self.args, self.refused), self.__dict__
 
 
 class UnknownIdError(NervError, KeyError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 from msgspec.structs import force_setattr as _set
@@ -16,6 +16,7 @@ from msgspec.structs import force_setattr as _set
 from nerv.errors import (
     FatalError,
     Problem,
+    SerializationError,
     TaskTimeoutError,
     TerminalError,
     WorkerCrashedError,
@@ -25,6 +26,7 @@ from nerv.errors import (
 if TYPE_CHECKING:
     from random import Random
 
+_FOR_GOOD: Final = (TerminalError, FatalError, SerializationError)
 ErrorClasses: TypeAlias = tuple[type[Exception], ...]
 Predicate: TypeAlias = Callable[[Exception], object]
 
@@ -37,7 +39,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
     Args:
         maximum_attempts: how often the function may be called, from 1; 1 never retries.
-        initial_interval: seconds, above 0.
+        initial_interval: seconds, from 0 (at once).
         backoff_coefficient: a factor, from 1.
         maximum_interval: seconds, above 0. It caps `initial_interval` too.
         jitter: a fraction of the interval, 0 to 1, so that tasks that failed together don't all come back together.
@@ -59,7 +61,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check = Check(self)
         check.count("maximum_attempts")
-        check.number("initial_interval", "seconds above 0", lambda seconds: seconds > 0)
+        check.number("initial_interval", "seconds from 0", lambda seconds: seconds >= 0)
         check.number("backoff_coefficient", "a number from 1", lambda factor: factor >= 1)
         check.number("maximum_interval", "seconds above 0", lambda seconds: seconds > 0)
         check.number("jitter", "a fraction from 0 to 1", lambda fraction: 0 <= fraction <= 1)
@@ -95,10 +97,11 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     def allows(self, error: BaseException) -> bool:
         """Whether an error of this kind is worth another attempt.
 
-        Never: what isn't an `Exception`, `TerminalError`, `FatalError`, and what `do_not_retry` lists. Always, but for
-        those: `TaskTimeoutError` and `WorkerCrashedError`. Else `retry_on` decides; what a predicate raises comes out.
+        Never: what isn't an `Exception`, `TerminalError`, `FatalError`, `SerializationError` (the value would be the same
+        again), and what `do_not_retry` lists. Always, but for those: `TaskTimeoutError` and `WorkerCrashedError`. Else
+        `retry_on` decides; what a predicate raises comes out.
         """
-        if not isinstance(error, Exception) or isinstance(error, (TerminalError, FatalError, *self.do_not_retry)):
+        if not isinstance(error, Exception) or isinstance(error, (*_FOR_GOOD, *self.do_not_retry)):
             return False
         if isinstance(error, (TaskTimeoutError, WorkerCrashedError)):
             return True

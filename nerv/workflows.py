@@ -115,7 +115,7 @@ class Workflow:
         Raises:
             UnknownIdError: a target that isn't there, with the nearest ids.
         """
-        if isinstance(targets, (str, TaskDef, Output)):
+        if isinstance(targets, (str, TaskDef, Output)) or not isinstance(targets, Iterable):
             raise TypeError(f"targets takes a list of ids, not {targets!r}; write targets=[{targets!r}]")
         ids = [_id_of(target) for target in targets]
         unknown = [target for target in ids if target not in self._index]
@@ -345,6 +345,9 @@ def _unknown(task: TaskDef, needs: Sequence[str], index: Mapping[str, int], gues
 _GUESSES: Final = 20
 """Problems that come with a near miss; looking for one takes as long as the workflow has tasks."""
 
+_LONGEST_RING: Final = 20
+"""Ids of a cycle that each of its problems shows whole; of a longer one only the first does."""
+
 
 def _node_problems(tasks: tuple[Any, ...], index: Mapping[str, int], graph: Graph) -> list[Problem]:
     """What is wrong with the places of those that steer others, and what two of them can't both be given."""
@@ -373,12 +376,11 @@ def _result_problems(result: Any, index: Mapping[str, int], problems: list[Probl
 
 
 def _ring_problems(ring: list[str]) -> list[Problem]:
-    text = " -> ".join(map(repr, [*ring, ring[0]]))
-    return [
-        Problem(
-            task,
-            "cycle",
-            f"task {task!r} is in a cycle, each needed by the next: {text}; remove one of these dependencies",
-        )
-        for task in ring
-    ]
+    whole = [*ring, ring[0]]
+    problems = []
+    for i, task in enumerate(ring):
+        is_whole = i == 0 or len(ring) <= _LONGEST_RING
+        text = " -> ".join(map(repr, whole if is_whole else (ring[i - 1], task, whole[i + 1])))
+        message = f"task {task!r} is in a cycle, each needed by the next: {text}; remove one of these dependencies"
+        problems.append(Problem(task, "cycle", message))
+    return problems

@@ -25,6 +25,7 @@ from nerv import (
     UnknownIdError,
     WorkerCrashedError,
     WorkflowCancelledError,
+    WorkflowChangedError,
     WorkflowDefinitionError,
     WorkflowFailedError,
     run,
@@ -116,6 +117,25 @@ def test_every_error_survives_pickling(error):
     assert [described(e) for e in getattr(back, "failures", {}).values()] == [
         described(e) for e in getattr(error, "failures", {}).values()
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NervError("x"), WorkflowDefinitionError("x"), CycleError("x"), WorkflowFailedError("x"), WorkflowChangedError("x")],
+    ids=lambda error: type(error).__name__,
+)
+def test_notes_survive_pickling(error):
+    """The other failures of a run are such notes."""
+    error.add_note("and another")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["and another"]
+
+
+@pytest.mark.parametrize("kind", [WorkflowDefinitionError, CycleError])
+def test_a_definition_error_of_ones_own_is_made_of_a_text(kind):
+    """Then it is the one problem."""
+    error = kind("no tasks today")
+    assert str(error) == "no tasks today"
+    assert error.problems == (Problem(None, "workflow", "no tasks today"),)
 
 
 def test_a_failure_that_was_run_survives_pickling():

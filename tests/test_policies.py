@@ -15,6 +15,7 @@ from nerv import (
     NervError,
     RateLimit,
     RetryPolicy,
+    SerializationError,
     TaskTimeoutError,
     TerminalError,
     WorkerCrashedError,
@@ -67,7 +68,7 @@ SECONDS = [0, -1.0, nan, inf, -inf, 10**400, "3", None, True, 1j]
 CLASSES = [None, 3, "OSError", [OSError, "x"], [OSError()], int]
 WRONG = {
     (RetryPolicy, "maximum_attempts", "a whole number from 1"): COUNTS,
-    (RetryPolicy, "initial_interval", "seconds above 0"): SECONDS,
+    (RetryPolicy, "initial_interval", "seconds from 0"): SECONDS[1:],
     (RetryPolicy, "backoff_coefficient", "a number from 1"): [*SECONDS, 0.99],
     (RetryPolicy, "maximum_interval", "seconds above 0"): SECONDS,
     (RetryPolicy, "jitter", "a fraction from 0 to 1"): [-0.01, 1.01, nan, inf, "3", None, False],
@@ -209,6 +210,7 @@ class OwnTerminalError(TerminalError, OSError):
         (RetryPolicy(), SystemExit(), False),
         (RetryPolicy(), GeneratorExit(), False),
         (RetryPolicy(), TerminalError(), False),
+        (RetryPolicy(), SerializationError(), False),
         (RetryPolicy(), FatalError(), False),
         (RetryPolicy(retry_on=(OSError,)), BusyError(), True),
         (RetryPolicy(retry_on=(OSError,)), ValueError(), False),

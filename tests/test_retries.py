@@ -51,6 +51,15 @@ def test_delays_are_those_of_the_policy():
     assert starts(execution) == [0, 1, 3, 7, 12, 17]
 
 
+def test_an_interval_of_nothing_tries_again_at_once():
+    job = Failing(3)
+    with Rig() as rig:
+        execution = rig.run(TaskDef("a", job, retry_policy=RetryPolicy(4, initial_interval=0)))
+    assert starts(execution) == [0, 0, 0, 0]
+    assert execution["a"] == "done"
+    assert run(flow(TaskDef("a", Failing(3), retry_policy=RetryPolicy(4, initial_interval=0))))["a"] == "done"
+
+
 def test_thirty_days_of_retries_pass_at_once():
     day = 86_400.0
     with Rig() as rig:

@@ -73,6 +73,18 @@ def test_a_cycle_is_shown_as_its_ring(ids):
     assert " -> ".join(map(repr, [*error.cycle, error.cycle[0]])) in str(error)
 
 
+def test_a_long_cycle_makes_no_endless_text():
+    """It is shown whole once; of the others in it each problem names the neighbours."""
+    ring = [needs(f"t{i}", f"t{(i - 1) % 3000}") for i in range(3000)]
+    error = refusal(*ring)
+    assert len(error.cycle) == len(error.problems) == 3000
+    assert len(str(error)) < 1_000_000
+    by_task = {problem.task_id: problem.message for problem in error.problems}
+    some = error.cycle[1500]
+    before, after = error.cycle[1499], error.cycle[1501]
+    assert f"{before!r} -> {some!r} -> {after!r};" in by_task[some]
+
+
 def test_a_cycle_through_outputs_is_a_cycle():
     """A reference anywhere in the arguments is an edge."""
     back = TaskDef("b", give, kwargs={"v": Output("a")})

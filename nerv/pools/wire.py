@@ -26,7 +26,7 @@ import pickle
 import struct
 from typing import Any, Final, TypeAlias
 
-from nerv.errors import NervError, described
+from nerv.errors import NervError, SerializationError, described
 
 PROTOCOL: Final = 5
 HEAD: Final = struct.Struct("<BQdQ")
@@ -183,9 +183,9 @@ def packed(value: Any) -> bytes:
         return data
 
 
-def unsendable(text: str) -> NervError:
+def unsendable(text: str) -> SerializationError:
     """The error for a value that can't get through the pipe."""
-    return NervError(text)
+    return SerializationError(text)
 
 
 # ---- exceptions -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from nerv import MISSING, NervError, Output, Param, TaskCancelledError, TaskDef, WorkerCrashedError
+from nerv import MISSING, NervError, Output, Param, SerializationError, TaskCancelledError, TaskDef, WorkerCrashedError
 from nerv.pools.process import ProcessPool
 from tests.pools import light, procfns
 from tests.pools.desk import gone, read_when_there
@@ -283,7 +283,7 @@ def test_functions_that_are_many_dont_pile_up(rig, monkeypatch):
 def test_a_result_that_cant_be_sent_fails_the_task(rig):
     one = rig()
     error = one.error(procfns.generator)
-    assert isinstance(error, NervError)
+    assert isinstance(error, SerializationError)
     assert "task 't': its result (a generator) can't be sent back" in str(error)
     assert "cannot pickle 'generator' object" in str(error)
 
@@ -460,7 +460,7 @@ def test_a_result_that_cant_be_sent_hurts_only_who_asks_for_it(rig):
     one = rig()
     one.desk.live.values.update(a=1, lock=threading.Lock())
     text = run_dependent(one, procfns.careful_result_of, "lock")
-    assert text.startswith("NervError: the result of task 'lock' (a lock), which task 't' looks at, can't be sent")
+    assert text.startswith("SerializationError: the result of task 'lock' (a lock), which task 't' looks at, can't be sent")
     assert run_dependent(one, procfns.result_of, "a") == 1
 
 
