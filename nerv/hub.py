@@ -71,6 +71,7 @@ class Hub:
         self._closing = threading.Lock()
         self._closed = False
         self._one_shot = False
+        self._process = os.getpid()  # a child that was forked has neither the threads nor the right to close anything
         self.owns_journal = not isinstance(self.settings.journal, Journal)
         self._keeper = None if self.settings.journal is None else Keeper(self, opened(self.settings.journal))
         atexit.register(self._close_at_exit)
@@ -163,6 +164,8 @@ class Hub:
     def _check_open(self) -> None:
         if self._closed:
             raise NervError(_CLOSED)
+        if os.getpid() != self._process:
+            raise NervError("this manager is another process's: its threads weren't forked; make a new one")
         if self.engine.draining:
             raise NervError("this manager was told to drain, so it starts nothing new; make a new one")
 
@@ -263,8 +266,10 @@ class Hub:
 
     def close(self) -> None:
         """Drain for `grace` seconds, cancel what is left, and end all threads and processes. It never hangs: what
-        doesn't stop within another `grace` is abandoned.
+        doesn't stop within another `grace` is abandoned. In a forked child it does nothing: all of it is the parent's.
         """
+        if os.getpid() != self._process:
+            return
         with self._closing:
             if self._closed:
                 return

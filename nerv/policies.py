@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from msgspec.structs import force_setattr as _set
@@ -16,7 +16,6 @@ from msgspec.structs import force_setattr as _set
 from nerv.errors import (
     FatalError,
     Problem,
-    SerializationError,
     TaskTimeoutError,
     TerminalError,
     WorkerCrashedError,
@@ -26,7 +25,6 @@ from nerv.errors import (
 if TYPE_CHECKING:
     from random import Random
 
-_FOR_GOOD: Final = (TerminalError, FatalError, SerializationError)
 ErrorClasses: TypeAlias = tuple[type[Exception], ...]
 Predicate: TypeAlias = Callable[[Exception], object]
 
@@ -97,11 +95,10 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     def allows(self, error: BaseException) -> bool:
         """Whether an error of this kind is worth another attempt.
 
-        Never: what isn't an `Exception`, `TerminalError`, `FatalError`, `SerializationError` (the value would be the same
-        again), and what `do_not_retry` lists. Always, but for those: `TaskTimeoutError` and `WorkerCrashedError`. Else
-        `retry_on` decides; what a predicate raises comes out.
+        Never: what isn't an `Exception`, `TerminalError`, `FatalError`, and what `do_not_retry` lists. Always, but for
+        those: `TaskTimeoutError` and `WorkerCrashedError`. Else `retry_on` decides; what a predicate raises comes out.
         """
-        if not isinstance(error, Exception) or isinstance(error, (*_FOR_GOOD, *self.do_not_retry)):
+        if not isinstance(error, Exception) or isinstance(error, (TerminalError, FatalError, *self.do_not_retry)):
             return False
         if isinstance(error, (TaskTimeoutError, WorkerCrashedError)):
             return True

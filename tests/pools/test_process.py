@@ -460,7 +460,7 @@ def test_a_result_that_cant_be_sent_hurts_only_who_asks_for_it(rig):
     one = rig()
     one.desk.live.values.update(a=1, lock=threading.Lock())
     text = run_dependent(one, procfns.careful_result_of, "lock")
-    assert text.startswith("SerializationError: the result of task 'lock' (a lock), which task 't' looks at, can't be sent")
+    assert text.startswith("SerializationError: the result of task 'lock' (a lock), which task 't' looks at, can't be")
     assert run_dependent(one, procfns.result_of, "a") == 1
 
 
