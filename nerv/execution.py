@@ -165,14 +165,15 @@ class Execution:
         """What became of a task so far."""
         live = self._live
         number = self._number(task_id)
-        status_map = self.state["tasks"][live.log.ids[number]]
+        key = live.log.ids[number]
+        states = self.state["tasks"]
+        status_map, marks = states[key], states.marks(key)
         is_shown = not live.pools  # it is stored, and may have had anything
         has_facts = is_shown or live.scheduler.waits is not None or live.placement is not None
-        facts = reports.last_facts(live.log, number) if has_facts else {}
+        facts = reports.last_facts(live.log, marks) if has_facts else {}
         if live.tasks[number].cache is not None and status_map["status"] is TaskStatus.COMPLETED:
             facts = {"cached": False, **facts}
-        key = live.log.ids[number]
-        seconds = reports.last_seconds(live.log, number) if status_map["attempts"] > 1 else None
+        seconds = reports.last_seconds(live.log, marks) if status_map["attempts"] > 1 else None
         errors = ChainMap(live.errors, live.taken_on)
         return reports.task_result(key, status_map, live.values, errors, facts, seconds=seconds)
 

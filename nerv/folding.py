@@ -215,6 +215,11 @@ class History:
         mark = _last(self._marks[number], seq)
         return _STATUSES[(_PLACE_AFTER[self._records[mark - 1][0]] or 0) if mark else 0]
 
+    def marks(self, number: int, seq: int) -> Sequence[int]:
+        """The seqs of the records up to `seq` that set a task's status."""
+        marks = self._marks[number]
+        return marks[: bisect_right(marks, seq)]
+
     def state(self, number: int, seq: int) -> TaskState:
         """A task's state after record `seq`, the same object at all moments between which it didn't change."""
         marks = self._marks[number]

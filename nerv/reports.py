@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,23 +27,24 @@ _TOLD = ("error", "cause", "reason", "result", "due", "done", "total", "message"
 """What an event's data has that a TaskResult has in other places, or not at all; the rest is its metadata."""
 
 
-def last_facts(log: EventLog, number: int) -> Mapping[str, Any]:
-    """The data of the event that a task ended with."""
-    for code, task, _, _, data in reversed(log.records[:]):
-        if task == number and CODES[code] in _ENDS:
+def last_facts(log: EventLog, marks: Sequence[int]) -> Mapping[str, Any]:
+    """The data of the event that a task ended with; `marks` are the seqs of those that set its status."""
+    for seq in reversed(marks):
+        code, _, _, _, data = log.records[seq - 1]
+        if CODES[code] in _ENDS:
             return data or {}
     return {}
 
 
-def last_seconds(log: EventLog, number: int) -> float:
-    """How long a task's last attempt took; 0.0 while it runs."""
+def last_seconds(log: EventLog, marks: Sequence[int]) -> float:
+    """How long a task's last attempt took; 0.0 while it runs. `marks` as above."""
     ended = None
-    for code, task, at, _, _ in reversed(log.records[:]):
-        if task == number:
-            if code == TASK_STARTED:
-                return 0.0 if ended is None else ended - at
-            if CODES[code] in _ATTEMPT_ENDS:
-                ended = at
+    for seq in reversed(marks):
+        code, _, at, _, _ = log.records[seq - 1]
+        if code == TASK_STARTED:
+            return 0.0 if ended is None else ended - at
+        if CODES[code] in _ATTEMPT_ENDS:
+            ended = at
     return 0.0
 
 

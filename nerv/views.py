@@ -121,6 +121,9 @@ class Source(Protocol):
     def status(self, number: int, seq: int) -> TaskStatus:
         """Its status only."""
 
+    def marks(self, number: int, seq: int) -> Sequence[int]:
+        """The seqs of the records up to `seq` that set its status."""
+
     def inside(self, status: TaskStatus, seq: int, size: int) -> Iterator[int]:
         """The numbers of the `size` tasks that were in a status after record `seq`, in the order they came to it."""
 
@@ -155,6 +158,10 @@ class TaskStates(_Tasks, Mapping[str, TaskState]):
 
     def __getitem__(self, task_id: str) -> TaskState:
         return self._source.state(self._number(task_id), self._seq)
+
+    def marks(self, task_id: str) -> Sequence[int]:
+        """The seqs of the events that set its status, in order."""
+        return self._source.marks(self._number(task_id), self._seq)
 
     def __hash__(self) -> int:
         return hash(frozenset(self.items()))

@@ -8,8 +8,9 @@ import time
 import pytest
 
 import nerv
-from nerv import Output, ResultUnavailableError, TaskDef, TaskResult, WorkflowManager, WorkflowStatus, run
+from nerv import Output, ResultUnavailableError, RetryPolicy, TaskDef, TaskResult, WorkflowManager, WorkflowStatus, run
 from tests.handshake import PATIENCE, Gauge, Hold, boom, ended, eventually, flow, give, kinds, reached, statuses
+from tests.rig import Failing
 
 
 def chain(length, fn=lambda: 1):
@@ -86,6 +87,25 @@ def test_task_says_what_became_of_each():
     assert x.skipped_because == "bad"
     with pytest.raises(AttributeError):
         a.result = 6
+
+
+def test_asking_for_every_task_reads_no_more_than_there_is():
+    """Not the whole log once for each of them: each is asked about through the events that set its status."""
+
+    class Counted(list):
+        read = 0
+
+        def __getitem__(self, index):
+            found = super().__getitem__(index)
+            Counted.read += len(found) if isinstance(index, slice) else 1
+            return found
+
+    policy = RetryPolicy(2, initial_interval=0)
+    execution = run(flow(*[TaskDef(f"t{n}", Failing(1), retry_policy=policy) for n in range(300)]))
+    execution.log.records = Counted(execution.log.records)
+    assert {execution.task(task_id).attempts for task_id in execution.workflow.tasks} == {2}
+    assert len(execution.log.records) == 2 + 4 * 300
+    assert Counted.read <= 2 * len(execution.log.records)
 
 
 def test_task_follows_a_running_task():
