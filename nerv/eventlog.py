@@ -74,7 +74,7 @@ class EventLog:
         code, task, at, attempt, data = self.records[seq - 1]
         key = self.ids[task] if task >= 0 else None
         task_id = None if key is None else str(key)  # that of a task that was added may be a LongId
-        if code == TASK_COMPLETED and with_result and key is not None:
+        if code == TASK_COMPLETED and with_result and key is not None and key in self.values:
             far = self.values.raw(key) if isinstance(self.values, FarValues) else None
             data = FarFacts(data or {}, far) if isinstance(far, Far) else Facts(data or (), result=self.values[key])
         elif data is None:

@@ -275,17 +275,23 @@ class Execution:
         """
         if not isinstance(name, str):
             raise TypeError(f"a signal's name is a str, such as the id of a Gate, not {name!r}")
+        scheduler = self._live.scheduler
+        if isinstance(scheduler, FedScheduler) and name == scheduler.signal:
+            value = scheduler.feeder.packed(value)
         came_first = self._live.engine.signal(self._live, name, value)
         self._written(True)  # noqa: FBT003  also one that came too late is a fact
         return came_first
 
     def send(self, message: Any) -> str:
-        """Send a message through a fed flow; returns the id of its lane.
+        """Send a message through a fed flow; returns the id of its lane. With a journal the message is on disk then.
 
         Raises:
             NervError: it isn't fed, was closed, or has ended.
+            SerializationError: the journal can't keep the message; it wasn't sent.
         """
-        return self._feeder("send").send(message)
+        lane_id = self._feeder("send").send(message)
+        self._written(True)  # noqa: FBT003  as in signal
+        return lane_id
 
     def close(self) -> bool:
         """A fed flow gets no more messages; it ends when those that came have. False: it was closed, or had ended.
@@ -293,11 +299,14 @@ class Execution:
         Raises:
             NervError: it isn't fed.
         """
-        return self._feeder("close").close()
+        return self._written(self._feeder("close").close())
 
     def _feeder(self, call: str) -> FeederLike:
         scheduler = self._live.scheduler
         if not isinstance(scheduler, FedScheduler):
+            if not self._live.pools:  # it is stored
+                text = f"execution {self.id!r} is {self.status.name} in the journal, where {call}() doesn't reach it"
+                raise NervError(f"{text}; if it hasn't ended, manager.recover() goes on with it")
             text = f"execution {self.id!r} isn't fed, so it has no {call}(); write Flow(name).triggered_by(Manual())"
             raise NervError(text)
         return scheduler.feeder

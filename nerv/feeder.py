@@ -2,30 +2,41 @@
 
 A part of the engine. What the tasks of all messages have in common is worked out once (`Mold`), so that a message costs
 little more than its tasks; that is why they may be made under the engine's lock, where their order is decided too.
+
+With a journal the event that adds a message's tasks holds the message, as bytes, and its trigger's *mark*: what tells
+that this one was sent. So both are kept by one commit, and the message is opened behind it: strict mode's claims see to
+that, else the recorder tells how far it has come.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from reprlib import repr as shortened
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
 from nerv.added import Added, added
 from nerv.clock import Alarm
-from nerv.errors import NervError, Problem, WorkflowDefinitionError
-from nerv.feeding import FedScheduler
+from nerv.errors import NervError, Problem, SerializationError, WorkflowDefinitionError, described
+from nerv.families import Family
+from nerv.feeding import FedScheduler, Message
 from nerv.fields import RUN_WHEN
 from nerv.functions import wants_context
+from nerv.journal.codec import Stored, encode
+from nerv.journal.lazy import LazyFacts
 from nerv.lines import Terms
-from nerv.names import Scope
+from nerv.names import Ids, Scope
 from nerv.outcomes import Grow
 from nerv.places import Somewhere
 from nerv.planting import Plant
 from nerv.pools.base import Pool
 from nerv.stations import NO_MORE, Source
+from nerv.statuses import WorkflowStatus
 
 if TYPE_CHECKING:
     from nerv.admission import Admission
@@ -33,6 +44,9 @@ if TYPE_CHECKING:
 
 _RULE_OF: Final = {rule: number for number, rule in enumerate(RUN_WHEN)}
 _GROW: Final = Grow(tasks=(), at_once=None, failing="keep")
+
+SINCE: Final = "fed since"
+"""The name of the fact that says when an execution was first fed, in epoch seconds."""
 
 
 class Mold:
@@ -79,12 +93,13 @@ class Mold:
                 self._errand_pools[place] = errands
 
     def plant(self, message: int, item: Any) -> Plant:
-        """The tasks of one message, which is `item`."""
+        """The tasks of one message, which is `item`; one that is `Stored` is decoded when a task asks for it."""
         plant, live = Plant(_GROW), self._live
         plant.ids = ids = [f"{name}[{message}]" for name in self._names]
         plant.scope = Scope(dict(zip(self._names, ids, strict=True)), live.values)
-        params = MappingProxyType({**live.params, "item": item})
-        plant.tasks = [_cast(step, own, plant.scope, params) for step, own in zip(self._steps, ids, strict=True)]
+        params = {**live.params, "item": item}
+        seen = MappingProxyType(LazyFacts(params) if type(item) is Stored else params)
+        plant.tasks = [_cast(step, own, plant.scope, seen) for step, own in zip(self._steps, ids, strict=True)]
         plant.names, plant.needs, plant.ranks, plant.rules = self._names, self._needs, self._ranks, self._rules
         plant.pools, plant.wants, plant.terms = self._pools, self._wants, self._terms
         plant.errand_pools = self._errand_pools
@@ -122,6 +137,9 @@ class Feeder:
         self._mold = Mold(live, source, admission)
         self._closed = False
         self._alarm: Alarm | None = None
+        self._unopened: deque[tuple[int, Family]] = deque()  # with the number of events that must be written first
+        self._marks: list[Any] = []  # of messages that were sent before a restart
+        self.since: float | None = None
         self._scheduler.lay_out(source.stretches, source.limits)
         self._scheduler.signal = source.trigger.signal
         self._scheduler.hear = self._hear
@@ -131,18 +149,18 @@ class Feeder:
 
     # ---- what users ask ---------------------------------------------------------------------------------------------
 
-    def send(self, message: Any) -> str:
-        """One more message; returns the id of its lane.
+    def send(self, message: Any, mark: Any = None) -> str:
+        """One more message; returns the id of its lane. Its trigger will know by the `mark` that it was sent.
 
         Raises:
             NervError: there are to be no more.
+            SerializationError: it can't be kept.
         """
-        live = self._live
+        live, packed = self._live, self.packed(message)
         with live.engine.effects:
             if not self._is_open:
-                status = "is closed" if self._closed else f"is {live.scheduler.status.name}"
-                raise NervError(f"execution {live.id!r} {status}, so it takes no more messages; start another one")
-            first = self._feed(message)
+                raise NervError(self._refusal())
+            first = self._feed(packed, mark)
             live.engine.moved(live)
         return Somewhere(live, first).lane_id
 
@@ -159,19 +177,75 @@ class Feeder:
         self._disarm()
         return True
 
+    def packed(self, message: Any) -> Message:
+        """A message as it is kept.
+
+        Raises:
+            SerializationError: it can't be.
+        """
+        if self._live.kept is None:
+            return Message(message)
+        try:
+            return Message(message, encode(message))
+        except SerializationError as error:
+            raise SerializationError(
+                f"the message {shortened(message)} can't be kept in the journal, so execution {self._live.id!r} isn't "
+                f"sent it: {described(error.__cause__ or error)}; send something that pickles"
+            ) from error
+
     @property
     def _is_open(self) -> bool:
         live = self._live
         is_stopping = live.scheduler.stopping or live.scheduler.status.is_final
         return not self._closed and not is_stopping and live.id in live.engine.lives
 
-    def _feed(self, message: Any) -> int:
+    def _refusal(self) -> str:
+        live = self._live
+        status = live.scheduler.status
+        if status is WorkflowStatus.INTERRUPTED:
+            return f"execution {live.id!r} is INTERRUPTED, so it takes messages when it goes on: manager.recover()"
+        what = "is closed" if self._closed else f"is {status.name}"
+        return f"execution {live.id!r} {what}, so it takes no more messages; start another one"
+
+    def _feed(self, message: Message, mark: Any = None) -> int:
         """Add the tasks of a message; returns the number of the first (lock held)."""
         live, scheduler = self._live, self._scheduler
-        plant = self._mold.plant(scheduler.messages, message)
-        family = live.engine.steering.replant(live, scheduler.source, plant)
-        scheduler.enter(family, live.engine.now())
+        family = self._plant(message.value)
+        data: dict[str, Any] = {
+            "ids": Ids(live.log.ids, family.first, family.count),
+            "parent": live.log.ids[scheduler.source],
+        }
+        if message.kept is not UNSET:
+            data = LazyFacts({**data, "message": message.kept, **({} if mark is None else {"mark": mark})})
+        scheduler.enter(family, live.engine.now(), data)
+        recorder = live.engine.recorder
+        if live.kept is None or recorder is None or recorder.strict or recorder.broken is not None:
+            scheduler.open(family)
+        else:
+            self._unopened.append((len(live.log), family))
         return family.first
+
+    def _plant(self, item: Any) -> Family:
+        scheduler = self._scheduler
+        plant = self._mold.plant(scheduler.messages, item)
+        return self._live.engine.steering.replant(self._live, scheduler.source, plant)
+
+    def _written(self, events: float) -> None:
+        """So many events are in the journal (lock held)."""
+        live, unopened = self._live, self._unopened
+        if live.id not in live.engine.lives or not unopened or unopened[0][0] > events:
+            return
+        while unopened and unopened[0][0] <= events:
+            self._scheduler.open(unopened.popleft()[1])
+        live.engine.moved(live)
+
+    def regrow(self, data: LazyFacts) -> Family:
+        """One more message that a record tells of."""
+        if "mark" in data:
+            self._marks.append(data["mark"])
+        family = self._plant(data.raw("message"))
+        self._scheduler.take_up(family)
+        return family
 
     # ---- what triggers ask ------------------------------------------------------------------------------------------
 
@@ -195,14 +269,28 @@ class Feeder:
                 if self._is_open:  # else it was closed meanwhile, and that is why
                     engine.fault(self._live, error)
 
-    def _begin(self) -> None:
-        """The execution has begun (lock held)."""
-        self._trigger.arm(self)
+    def marks(self) -> Sequence[Any]:
+        """What was said of the messages that were sent before a restart, in their order."""
+        return self._marks
 
-    def _hear(self, value: Any, _: float) -> bool:
+    def _begin(self) -> None:
+        """The execution has begun, or goes on (lock held)."""
+        live, suspensions = self._live, self._scheduler.suspensions
+        self._closed = suspensions is not None and NO_MORE in suspensions.signals
+        if live.kept is not None:
+            live.kept.on_written = self._written
+        if self.since is None:
+            self.since = self.time()
+            if live.engine.recorder is not None:
+                live.engine.recorder.note(live, SINCE, self.since)
+        if self._is_open:
+            self._trigger.arm(self)
+        self._marks = []
+
+    def _hear(self, message: Message) -> bool:
         """A signal that is a message (lock held)."""
         if self._is_open:
-            self._feed(value)
+            self._feed(message)
             return True
         return False
 
@@ -216,12 +304,9 @@ def _check(live: Live, source: Source, *, by_levels: bool) -> None:
     problems = []
     if by_levels:
         problems.append('messages have no levels; start it without scheduling="levels"')
-    if len(live.tasks) != len(source.lane.tasks) + 1:
-        problems.append("a fed flow runs whole; start it without targets=")
-    if live.engine.recorder is not None:
+    if [task.id for task in live.tasks[1:]] != list(source.lane.tasks):
         problems.append(
-            "the messages of a fed flow aren't journaled yet, and would be lost with the process; start it without "
-            "journal=, or run each message as an execution of its own"
+            "a fed flow runs whole, start it without targets=, and goes on with the steps that it began with"
         )
     if (objection := source.trigger.objection()) is not None:
         problems.append(objection)

@@ -10,30 +10,51 @@ a task becomes ready (`release`) and where it has ended (`_leave`):
 
 So nothing is said in terms of dependencies: failures and dead branches spread within a lane, as everywhere, and never
 to the next message.
+
+With a journal a message is *opened* when it is kept: until then none of its tasks is ready. After a restart turns and
+room follow from the states of the tasks, and from the order in which things happened (`brought_in`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from msgspec import UNSET
 
 from nerv.eventlog import SIGNAL_RECEIVED, TASKS_ADDED
 from nerv.events import EventType
 from nerv.families import Family
-from nerv.names import Brood, Ids
-from nerv.scheduler import ALL_FINISHED, Scheduler
+from nerv.names import Brood
+from nerv.scheduler import ALL_FINISHED, COMPLETED, PENDING, Scheduler
+from nerv.states import ANY_COMPLETED, RUNNING, WAITING
 from nerv.stations import DIRECT
 from nerv.suspensions import Suspensions
 
 
+class Message(NamedTuple):
+    """A message, and what a journal keeps of it; UNSET: there is none."""
+
+    value: Any
+    kept: Any = UNSET
+
+
 class FeederLike(Protocol):
     """What brings messages in (nerv/feeder.py)."""
+
+    since: float | None
 
     def send(self, message: Any) -> str:
         """One more; returns the id of its lane."""
 
     def close(self) -> bool:
         """No more. False: it was so already."""
+
+    def packed(self, message: Any) -> Message:
+        """A message as it is kept."""
+
+    def regrow(self, data: Any) -> Family:
+        """One more that a record tells of."""
 
 
 class Stretch:
@@ -56,19 +77,22 @@ class Stretch:
 class Listening(Suspensions):
     """Suspensions in which every signal of one name is a message."""
 
-    def __init__(
-        self, scheduler: Scheduler, epoch: float, name: str | None, hear: Callable[[Any, float], bool]
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, epoch: float, name: str | None, hear: Callable[[Message], bool]) -> None:
         super().__init__(scheduler, epoch)
         self._name = name
         self._hear = hear
 
     def signalled(self, name: str, value: Any, now: float) -> bool:
-        """A signal has come. False: it counts for nothing."""
+        """A signal has come; one that is a message is a `Message`. False: it counts for nothing."""
         if name != self._name:
             return super().signalled(name, value, now)
-        self._scheduler.records.append((SIGNAL_RECEIVED, -1, now, 0, {"name": name, "value": value}))
-        return self._hear(value, now)
+        self._scheduler.records.append((SIGNAL_RECEIVED, -1, now, 0, {"name": name, "value": value.value}))
+        return self._hear(value)
+
+    def restore_signal(self, data: Mapping[str, Any]) -> None:
+        """A record tells of a signal; of one that was a message another does."""
+        if data["name"] != self._name:
+            super().restore_signal(data)
 
 
 class FedScheduler(Scheduler):
@@ -79,7 +103,7 @@ class FedScheduler(Scheduler):
         messages: how many there were.
         over: how many of them have ended.
         on_start: called when the execution has begun.
-        hear: called with the value of each signal that is a message, and the moment.
+        hear: called with each signal that is a message.
         signal: the name of these signals.
         feeder: what users send messages by.
     """
@@ -91,7 +115,7 @@ class FedScheduler(Scheduler):
         self.source = 0
         self.messages = self.over = 0
         self.on_start: Callable[[], object] = lambda: None
-        self.hear: Callable[[Any, float], bool] = lambda _value, _now: False
+        self.hear: Callable[[Message], bool] = lambda _: False
         self.signal: str | None = None
         self.feeder: FeederLike
         self._stretch_of: Sequence[int] = ()
@@ -123,8 +147,13 @@ class FedScheduler(Scheduler):
             self.suspensions = Listening(self, epoch, self.signal, self.hear)
         return self.suspensions
 
-    def enter(self, family: Family, now: float) -> None:
-        """Take up one more message, whose tasks are this family."""
+    def enter(self, family: Family, now: float, data: Mapping[str, Any]) -> None:
+        """Take up one more message, whose tasks are this family; `data` is what its event says."""
+        self.take_up(family)
+        self.records.append((TASKS_ADDED, self.source, now, self.attempts[self.source], data))
+
+    def take_up(self, family: Family) -> None:
+        """Note whose tasks these are, and who waits for them."""
         message, self.messages = self.messages, self.messages + 1
         own, first = self.own_dependents(), family.first
         brood = self.has_families().broods
@@ -135,16 +164,17 @@ class FedScheduler(Scheduler):
             brood.setdefault(station, Brood()).indexed.append(number)
             self._places[number] = message, step
         brood[self.source].named.clear()
-        data = {"ids": Ids(self.ids, first, family.count), "parent": self.ids[self.source]}
-        self.records.append((TASKS_ADDED, self.source, now, self.attempts[self.source], data))
         if DIRECT in self._stretch_of:
             self._firsts[message] = first
         self._left[message] = family.count
         for stretch, size in enumerate(self._sizes):
             self._left_there[message, stretch] = size
         family.lane = first
+
+    def open(self, family: Family) -> None:
+        """A message's tasks may start."""
         for number in family.numbers:
-            if not self.missing[number]:
+            if not self.needs_of(number) and self.state[number] == PENDING:
                 self.release(number)
 
     # ---- turns and room ---------------------------------------------------------------------------------------------
@@ -227,7 +257,7 @@ class FedScheduler(Scheduler):
         if message not in stretch.inside:
             return
         stretch.inside.remove(message)
-        if stretch.queue:
+        if stretch.queue and (stretch.limit is None or len(stretch.inside) < stretch.limit):
             following = next(iter(stretch.queue))
             ready = stretch.queue.pop(following)
             stretch.inside.add(following)
@@ -238,3 +268,60 @@ class FedScheduler(Scheduler):
         """A task that had to stand back may start, unless nothing starts any more."""
         if not self.has_ended(number) and not (self.stopping and self.rules[number] != ALL_FINISHED):
             super().release(number)
+
+    # ---- after a restart --------------------------------------------------------------------------------------------
+
+    def brought_in(self, heard_at: Mapping[int, int]) -> None:
+        """All states are as the records say: whose turn it is, who is inside and who queues follows.
+
+        Args:
+            heard_at: task number -> the seq of the last that happened to it.
+        """
+        came = [self._came(stretch, heard_at) for stretch in range(len(self._stretches))]
+        for number in list(self._places):
+            if self.has_ended(number):
+                self._leave(number)
+        for _, step in self._places.values():
+            self.missing[self.source + 1 + step] += 1
+        for one, stretch in enumerate(self._stretches):
+            if stretch.limit is not None:
+                there = [message for message in came[one] if self._left_there.get((message, one))]
+                self._seat(stretch, there, {self._places[number][0] for number in self._busy(one)})
+
+    def _came(self, stretch: int, heard_at: Mapping[int, int]) -> list[int]:
+        """The messages that came to a stretch, in that order."""
+        when: dict[int, int] = {}
+        for number, (message, step) in self._places.items():
+            if self._stretch_of[step] == stretch:
+                moment = self._ready_since(number, heard_at)
+                if moment is not None:
+                    when[message] = min(moment, when.get(message, moment))
+        return sorted(when, key=lambda message: (when[message], message))
+
+    def _ready_since(self, number: int, heard_at: Mapping[int, int]) -> int | None:
+        """The seq at which a task became ready; None: it never did."""
+        state = self.state[number]
+        is_ready = not self.missing[number] if state == PENDING else self.attempts[number] or state == COMPLETED
+        if not is_ready:
+            return None
+        needs = self.needs_of(number)
+        if self.rules[number] == ANY_COMPLETED:
+            return min((heard_at[need] for need in needs if self.state[need] == COMPLETED), default=0)
+        return max((heard_at[need] for need in needs), default=0)
+
+    def _busy(self, stretch: int) -> list[int]:
+        """The tasks in a stretch that have begun and not ended."""
+        return [
+            number
+            for number, (_, step) in self._places.items()
+            if self._stretch_of[step] == stretch and self.state[number] in (RUNNING, WAITING)
+        ]
+
+    @staticmethod
+    def _seat(stretch: Stretch, there: Sequence[int], busy: Container[int]) -> None:
+        """Who has begun is inside, and as many of the others as there is room for, in the order in which they came."""
+        seated = [message for message in there if message in busy]
+        others = [message for message in there if message not in busy]
+        room = max(0, (stretch.limit or 0) - len(seated))
+        stretch.inside.update(seated, others[:room])
+        stretch.queue.update((message, []) for message in others[room:])

@@ -19,15 +19,18 @@ from nerv.far import FarValues
 from nerv.journal.base import Batch, Header, History, Journal
 from nerv.journal.codec import decode, encode, encode_all
 from nerv.journal.lazy import LazyValues
+from nerv.kept import Kept
 from nerv.live import Live
+from nerv.orders import Orders
 from nerv.owning import Ear
-from nerv.recording import CANCELLING, Kept, Recorder
+from nerv.recording import Recorder
 from nerv.regrowth import Flat
 from nerv.replay import Replay
 from nerv.resuming import Resumption, changed, fitted, numbered, own_ids
 from nerv.scheduler import Scheduler
 from nerv.shelf import StoredExecution
 from nerv.staging import Staging
+from nerv.stations import Source
 from nerv.statuses import WorkflowStatus
 from nerv.stored import is_gone, stored_workflow
 from nerv.workflows import Workflow
@@ -49,9 +52,10 @@ class Keeper:
         self.recorder = Recorder(journal, manager.engine, manager.settings.durability)
         manager.engine.recorder = self.recorder
         self.manager = manager
+        self.orders = Orders(manager, journal, self.recorder)
         self._warned: set[str] = set()
         path = getattr(journal, "path", None)
-        self._ear = None if path is None else Ear(path, self.obey)
+        self._ear = None if path is None else Ear(path, self.orders.obey)
         self.workflows: dict[str, Workflow] = {}  # that were started or recovered here, by name
 
     # ---- a new execution --------------------------------------------------------------------------------------------
@@ -148,7 +152,7 @@ class Keeper:
         live.scheduler = Scheduler(
             workflow.numbers, live.log.ids, workflow.rules, [0] * len(workflow), 1, live.log.records
         )
-        Replay(live.scheduler, live.log.records, numbered(live.log.ids), Flat(live))
+        Replay(live.scheduler, live.log.records, numbered(live.log.ids), Flat(live)).settle()
         live.scheduler.status = history.status if history.status.is_final else WorkflowStatus.INTERRUPTED
         live.ended.set()
         return live
@@ -180,6 +184,7 @@ class Keeper:
         live.log.ids = [*own, *(one for one in workflow.tasks if one not in known)]
         live.log.values = live.values = history.values
         live.errors = errors = LazyValues()
+        live.taken_on = LazyValues()
         live.undo_errors = undo_errors = LazyValues()
         for code, number, *_, data in history.records:
             if code == TASK_FAILED:
@@ -221,36 +226,6 @@ class Keeper:
         manager = self.manager
         shared = manager.settings, manager.pool, manager.lines, manager.verdicts
         return admitted(live.workflow, live.params, None, *shared)
-
-    def carry_out(self, live: Live, kind: str, data: Mapping[str, Any]) -> None:
-        """Do what was ordered of an execution while nobody owned it (lock held)."""
-        scheduler, now = live.scheduler, self.manager.engine.now()
-        if scheduler.status.is_final:
-            return
-        if kind == "signal":
-            scheduler.has_suspensions(live.log.epoch).signalled(data["name"], data["value"], now)
-        elif kind == "pause":
-            scheduler.pause(now)
-        elif kind == "resume":
-            scheduler.resume(now)
-        elif scheduler.cancel(now, data.get("reason", "")):
-            self.recorder.note(live, CANCELLING, scheduler.reason)
-
-    def obey(self, execution_id: str, kind: str, data: Mapping[str, Any]) -> bool:
-        """Carry out another process's order, or keep it, if the execution isn't running; durable when this returns.
-
-        Raises:
-            UnknownIdError: no such execution.
-        """
-        execution = self.manager.execution(execution_id)
-        if execution.status is WorkflowStatus.INTERRUPTED:
-            self.journal.order(execution_id, kind, {name: encode(value) for name, value in data.items()})
-            return True
-        if kind == "signal":
-            execution.signal(data["name"], data["value"])
-            return True
-        act = {"cancel": execution.cancel, "pause": execution.pause, "resume": execution.resume}[kind]
-        return act(**data)
 
     def recover(
         self,
@@ -314,6 +289,9 @@ class Keeper:
             raise UnknownIdError(f"the code of workflow {name!r} isn't at hand; pass it: fork(..., workflow=...)")
         targets = decode(history.header.extra.get("targets"))
         selected = workflow.select(targets) if targets is not None else workflow
+        if any(isinstance(task, Source) for task in selected.tasks.values()):
+            text = f"execution {execution_id!r} is fed, so it has no task to run again from on"
+            raise NervError(f"{text}; start the flow anew, and send it the messages that its TASKS_ADDED events hold")
         again = _following(selected, from_tasks)
         reused = [
             task_id

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from nerv.admission import Admission
     from nerv.engine import Engine
     from nerv.errands import Question
+    from nerv.kept import Kept
     from nerv.placement import Placement
-    from nerv.recording import Kept
     from nerv.wires import Wires
 
 LOG_LIMIT = 10_000

@@ -23,11 +23,13 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
 
 from nerv.claims import Claims
+from nerv.clock import patiently
 from nerv.errors import JournalError, SerializationError, described
 from nerv.eventlog import TASK_COMPLETED
 from nerv.journal.base import Batch, Fact, Journal, Stretch
@@ -52,33 +54,6 @@ has ended it; nothing new starts in it; it was left when it had so many events."
 
 SOON: Final = 0.1
 """Seconds after which what isn't urgent is written."""
-
-
-class Kept:
-    """What the recorder holds for one execution; guarded by the engine's lock.
-
-    Attributes:
-        written: how many records are in the journal; `ids_written` how many ids; `gathered` how many are on their way.
-        encoded: task number -> its result as it will be written.
-        suspects: the tasks that were running, or may have been, each time that the process died (nerv/claims.py).
-        has_ended: whether those who wait for the execution's end wait only for the journal by now.
-        careful: the tasks during which the execution is staged although its durability doesn't ask for it.
-    """
-
-    def __init__(self, written: int = 0, ids_written: int = 0) -> None:
-        self.written = self.gathered = written
-        self.ids_written = ids_written
-        self.encoded: dict[int, Any] = {}
-        self.suspects: set[int] = set()
-        self.facts: list[Fact] = []
-        self.orders_done: list[int] = []
-        self.has_ended = False
-        self.careful: list[int] | None = None
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is something to write that isn't a record."""
-        return bool(self.facts or self.orders_done)
 
 
 class _Work:
@@ -110,12 +85,12 @@ class Recorder:
         self._dirty: dict[Live, None] = {}
         self._claims = Claims()
         self._ending: dict[Live, None] = {}  # have ended, but for their last events, which aren't written
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()  # what is to be done after a write may write itself: a hook that sends
         self._written = threading.Condition(engine.lock)
         self._thread: threading.Thread | None = None
         self._call = threading.Semaphore(0)
         self._awake = False  # whether the thread will look by itself
-        self._closed = False
+        self._closed = self._is_over = False  # the thread is to end; nothing is written any more
         self._untidy = False  # whether housekeeping has failed
         self._gathered = self._done = 0  # batches that were made; that are written
         self._soon = False  # whether the timer will have written what isn't urgent
@@ -159,7 +134,10 @@ class Recorder:
 
     def hold_back(self, live: Live) -> None:
         """What a task has decided is about to have others start: not before it is written, in group mode too."""
-        if live.kept is not None and live.scheduler.staging is None and self.broken is None:
+        if live.kept is None or self.broken is not None:
+            return
+        live.kept.holds = len(live.log) + 1  # what it has decided comes next
+        if live.scheduler.staging is None:
             live.scheduler.staging = Staging(live.scheduler)
             live.kept.careful = []
 
@@ -200,12 +178,18 @@ class Recorder:
             until = self._gathered + (live in self._dirty)
         if not self.commit():
             with self._engine.effects:
+                self.wanted = True
                 self.rouse()
-        with self._engine.lock:
-            while self._done < until and self.broken is None and not self._closed:
-                self._written.wait(1.0)
+        patiently(lambda seconds: self._reach(until, seconds))
         if self.broken is not None:
             raise self.broken
+
+    def _reach(self, batches: int, seconds: float | None) -> bool:
+        """Wait until so many batches are written, or none will be any more. False: it took too long."""
+        with self._engine.lock:
+            return self._written.wait_for(
+                lambda: self._done >= batches or self.broken is not None or self._is_over, seconds
+            )
 
     def commit(self) -> bool:
         """Write what there is, here and now, unless somebody is at it already. Whether anything was written."""
@@ -241,6 +225,9 @@ class Recorder:
             work = self._gather()
             if work is not None:
                 self._write(work)
+        with self._engine.lock:
+            self._is_over = True
+            self._written.notify_all()
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -337,6 +324,7 @@ class Recorder:
                 kept = live.kept
                 assert kept is not None
                 kept.written, kept.ids_written = records, ids
+                kept.on_written(records)
                 if live.scheduler.staging is not None and live.id in engine.lives:
                     self._clear(live, claims)
                 if kept.has_ended and records == len(live.log.records):
@@ -352,7 +340,7 @@ class Recorder:
         assert kept is not None
         for number in claims:
             staging.clear(number)
-        is_over = kept.careful is not None and _is_over(live, kept.careful)
+        is_over = kept.careful is not None and kept.written >= kept.holds and _is_over(live, kept.careful)
         if is_over:
             staging.dissolve()
         if claims or is_over:
@@ -373,6 +361,7 @@ class Recorder:
                     if live.scheduler.staging is not None:
                         live.scheduler.staging.dissolve()
                     engine.fault(live, error)
+                    live.kept.on_written(inf)
             for live in self._ending:  # what they ended with isn't kept, so that isn't how they ended
                 live.scheduler.status, live.scheduler.fault = WorkflowStatus.FAILED, error
                 engine.effects.noted.extend(live.farewell)

@@ -13,11 +13,12 @@ from nerv.added import added
 from nerv.calls import Call
 from nerv.errors import JournalError
 from nerv.families import Family, Seed
+from nerv.feeding import FedScheduler
 from nerv.journal.lazy import LazyValues
-from nerv.names import Scope
+from nerv.names import Brood, Scope
 from nerv.outcomes import Gather, Hold
 from nerv.outgrowth import found
-from nerv.states import COMPLETED, FAILED, GROWN, PENDING, RUNNING, WAITING
+from nerv.states import COMPLETED, FAILED, GROWN, PENDING, RUNNING, SKIPPED, WAITING
 from nerv.stored import gone
 from nerv.suspensions import Suspended
 
@@ -35,6 +36,7 @@ class Regrowth:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._families: list[Family] = []
+        self._lanes: list[Family] = []  # of messages
         self._grown_in: dict[int, int] = {}  # task -> the attempt in which it last added something
         self._waiting: dict[int, tuple[float, bytes]] = {}  # task -> since when, and what for
 
@@ -49,6 +51,17 @@ class Regrowth:
         """
         live = self._live
         before = len(live.log.ids)
+        if isinstance(live.scheduler, FedScheduler) and "message" in data:
+            self._lanes.append(live.scheduler.feeder.regrow(data))
+        else:
+            self._grow(number, attempt, data)
+        if [str(one) for one in live.log.ids[before:]] != list(data["ids"]):
+            raise JournalError(
+                f"execution {live.id!r}: task {live.log.ids[number]!r} added other tasks than it would add now"
+            )
+
+    def _grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> None:
+        live = self._live
         outcome = found(live.tasks[number], data["outcome"])
         call = Call(live, number, live.tasks[number], attempt)
         call.value = outcome
@@ -58,10 +71,6 @@ class Regrowth:
         family = live.engine.steering.replant(live, number, call.step)
         self._families.append(family)
         self._grown_in[number] = attempt
-        if [str(one) for one in live.log.ids[before:]] != list(data["ids"]):
-            raise JournalError(
-                f"execution {live.id!r}: task {live.log.ids[number]!r} added other tasks than it would add now"
-            )
 
     def waits(self, number: int, at: float, data: Mapping[str, Any]) -> None:
         """TASK_WAITING of a task that returned an outcome."""
@@ -69,8 +78,7 @@ class Regrowth:
 
     def signalled(self, data: Mapping[str, Any]) -> None:
         """SIGNAL_RECEIVED."""
-        suspensions = self._live.scheduler.has_suspensions(self._live.log.epoch)
-        suspensions.signals.setdefault(data["name"], data["value"])
+        self._live.scheduler.has_suspensions(self._live.log.epoch).restore_signal(data)
 
     # ---- when all have been taken in --------------------------------------------------------------------------------
 
@@ -84,14 +92,13 @@ class Regrowth:
         live, scheduler = self._live, self._live.scheduler
         for family in self._families:
             self._settle(family)
+        for family in self._lanes:
+            ends = [number for number in family.numbers if scheduler.state[number] in (FAILED, SKIPPED)]
+            scheduler.excused += sum(number not in scheduler.dead for number in ends)
         for number, (since, stored) in self._waiting.items():
             if scheduler.state[number] == WAITING:
                 self._suspend(number, since, found(live.tasks[number], stored))
-        if scheduler.families is not None and isinstance(live.errors, LazyValues):
-            for number, state in enumerate(scheduler.state):
-                if state == FAILED and scheduler.families.takes_on(number):
-                    key = live.tasks[number].id
-                    live.taken_on[key] = live.errors.pop(key)
+        take_on(live)
 
     def _settle(self, family: Family) -> None:
         scheduler = self._live.scheduler
@@ -151,12 +158,21 @@ class Flat:
         """TASKS_ADDED."""
         live = self._live
         parent, ids = str(live.log.ids[number]), list(data["ids"])
+        is_message = "message" in data
         seed = Seed()
         seed.ids, seed.rules, seed.ranks, seed.queues = ids, bytes(len(ids)), range(len(ids)), [0] * len(ids)
         tails = [one[len(parent) :] for one in ids]
         seed.names = [tail[1:] for tail in tails] if tails and tails[0].startswith("/") else None
         live.tasks.extend(added(gone(), one, Scope({}, live.values), None) for one in ids)
-        live.scheduler.has_families().regrow(number, seed, parted=False)
+        seed.keeps = is_message
+        families = live.scheduler.has_families()
+        family = families.regrow(number, seed, parted=is_message)
+        if is_message:  # they go by their steps' names
+            families.broods[number].indexed.clear()
+            for one, task_id in zip(family.numbers, ids, strict=True):
+                station = live.number_of(task_id.rpartition("[")[0])
+                if station is not None:
+                    families.broods.setdefault(station, Brood()).indexed.append(one)
 
     def waits(self, number: int, at: float, data: Mapping[str, Any]) -> None:
         """It isn't gone on with."""
@@ -169,4 +185,17 @@ class Flat:
         return True
 
     def settle(self) -> None:
-        """It isn't gone on with."""
+        """What became of messages is nobody else's business."""
+        take_on(self._live)
+
+
+def take_on(live: Live) -> None:
+    """Failures that a node has taken on aren't the execution's."""
+    scheduler = live.scheduler
+    if scheduler.families is None or not isinstance(live.errors, LazyValues):
+        return
+    for number, state in enumerate(scheduler.state):
+        if state == FAILED and scheduler.families.takes_on(number):
+            key = live.tasks[number].id
+            dict.__setitem__(live.taken_on, key, live.errors.raw(key))  # as it is stored
+            dict.pop(live.errors, key)

@@ -22,10 +22,13 @@ from typing import TYPE_CHECKING, Any, Final
 from nerv.claims import SUSPECT
 from nerv.errors import WorkerCrashedError, WorkflowChangedError
 from nerv.eventlog import TASKS_ADDED, WORKFLOW_STARTED
+from nerv.feeder import SINCE
+from nerv.feeding import FedScheduler
 from nerv.journal.base import Fact, History
 from nerv.journal.codec import decode
+from nerv.kept import Kept
 from nerv.live import Live
-from nerv.recording import CANCELLING, FAULT, LEFT, STOPPING, Kept
+from nerv.recording import CANCELLING, FAULT, LEFT, STOPPING
 from nerv.references import Names, scan
 from nerv.regrowth import Regrowth
 from nerv.replay import Plan, Replay
@@ -96,6 +99,9 @@ class Resumption:
         self._replay = replay = Replay(scheduler, live.log.records, numbers, Regrowth(live))
         replay.run_again(*_unkept(live, numbers))
         replay.settle()
+        if isinstance(scheduler, FedScheduler):
+            scheduler.brought_in(replay.heard_at)
+            scheduler.feeder.since = history.facts.get(SINCE)
         scheduler.cancelling = CANCELLING in history.facts
         scheduler.reason = history.facts.get(CANCELLING) or ""
         scheduler.fault = history.facts.get(FAULT)
@@ -133,13 +139,11 @@ class Resumption:
     def start(self) -> None:
         """Go on. What was ordered of it meanwhile is carried out, before anything starts."""
         manager, live = self._keeper.manager, self.live
-        orders = [
-            (order.kind, {name: decode(value) for name, value in order.data.items()}) for order in self._history.orders
-        ]
+        orders = [self._keeper.orders.read(live, order) for order in self._history.orders]
 
         def carry_out() -> None:
             for kind, data in orders:
-                self._keeper.carry_out(live, kind, data)
+                self._keeper.orders.carry_out(live, kind, data)
 
         if self._is_new:
             manager.engine.start(live, then=carry_out)
@@ -149,8 +153,12 @@ class Resumption:
     def _go_on(self, then: Callable[[], None]) -> None:
         live = self.live
         self._replay.go_on(self._keeper.manager.clock.monotonic(), live.log.epoch, self._plan)
+        families = live.scheduler.families
         for number in self._plan.failed:
-            live.errors[live.log.ids[number]] = self._plan.dead[number]
+            errors = live.taken_on if families is not None and families.takes_on(number) else live.errors
+            errors[live.tasks[number].id] = self._plan.dead[number]
+        if isinstance(live.scheduler, FedScheduler):
+            live.scheduler.on_start()
         then()
 
 

@@ -6,7 +6,7 @@ the engine (`scheduler.news`), which has the values: who, and which of the three
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -90,6 +90,11 @@ class Suspensions:
         self.signals[name] = value
         self._scheduler.news += [(SIGNALLED, number) for number in self._listening.pop(name, ())]
         return True
+
+    def restore_signal(self, data: Mapping[str, Any]) -> None:
+        """A record tells of a signal."""
+        if data["name"] not in self.signals:
+            self.signals[data["name"]] = data["value"]
 
     def wake(self, now: float) -> None:
         """See whose moment has come."""

@@ -10,7 +10,7 @@ move it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from glob import glob, has_magic
 from itertools import count
@@ -34,11 +34,18 @@ class Feed(Protocol):
     def time(self) -> float:
         """Epoch seconds."""
 
+    @property
+    def since(self) -> float | None:
+        """Epoch seconds: when it was fed first, before all restarts; None: it isn't yet."""
+
+    def marks(self) -> Sequence[Any]:
+        """The marks of the messages that were sent before a restart, in their order."""
+
     def at(self, moment: float, act: Callable[[], object]) -> None:
         """Call `act` at that moment, in epoch seconds, unless the flow is closed by then."""
 
-    def send(self, message: Any) -> object:
-        """One more message."""
+    def send(self, message: Any, mark: Any = None) -> object:
+        """One more message; `mark` is plain data, kept with it."""
 
 
 class Trigger(msgspec.Struct, frozen=True):
@@ -81,8 +88,9 @@ class Every(Trigger, frozen=True):
 
     def arm(self, feed: Feed) -> None:
         """Send a message at each of its times."""
-        start = feed.time()
-        _keep_time(feed, (start + number * self.seconds for number in count(1)), UTC)
+        start, last = feed.since or feed.time(), _last(feed)
+        first = max(1, int((last - start) // self.seconds))
+        _keep_time(feed, (start + number * self.seconds for number in count(first)), UTC)
 
 
 class Schedule(Trigger, frozen=True):
@@ -112,7 +120,7 @@ class Schedule(Trigger, frozen=True):
     def arm(self, feed: Feed) -> None:
         """Send a message at each of its times."""
         zone = ZoneInfo(self.timezone)
-        times = _times(self.cron, datetime.fromtimestamp(feed.time(), zone))
+        times = _times(self.cron, datetime.fromtimestamp(_last(feed), zone))
         _keep_time(feed, (moment.timestamp() for moment in times), zone)
 
 
@@ -192,7 +200,7 @@ class Watcher:
         self._watch = watch
         self._feed = feed
         self._pause = max(SHORTEST_LOOK, watch.settle / 2)
-        self._seen: dict[str, _Seen] = {}
+        self._seen = {path: _Seen(size, changed, 0.0, sent=True) for path, size, changed in feed.marks()}
 
     def look(self) -> None:
         """Send what has settled since the last look."""
@@ -204,8 +212,8 @@ class Watcher:
             if not seen.sent and now - seen.since >= self._watch.settle
         ]
         for _, path in sorted(settled):
-            self._seen[path] = self._seen[path]._replace(sent=True)
-            self._feed.send(path)
+            seen = self._seen[path] = self._seen[path]._replace(sent=True)
+            self._feed.send(path, [path, seen.size, seen.changed])
         self._feed.at(now + self._pause, self.look)
 
     def _files(self) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -224,6 +232,12 @@ def _since(before: _Seen | None, size: int, changed: int, now: float) -> _Seen:
     return _Seen(size, changed, now, sent=False)
 
 
+def _last(feed: Feed) -> float:
+    """The moment, in epoch seconds, up to which all times have been sent, or were missed."""
+    marks = feed.marks()
+    return max(feed.time(), marks[-1]) if marks else feed.time()
+
+
 def _keep_time(feed: Feed, moments: Iterator[float], zone: tzinfo) -> None:
     """Send a message at each of these moments, in epoch seconds, but those that have passed."""
 
@@ -232,11 +246,12 @@ def _keep_time(feed: Feed, moments: Iterator[float], zone: tzinfo) -> None:
             feed.at(moment, lambda: ring(moment))
 
     def ring(moment: float) -> None:
-        feed.send(datetime.fromtimestamp(moment, zone))
+        feed.send(datetime.fromtimestamp(moment, zone), moment)
         now = feed.time()
         wait(next((one for one in moments if one > now), None))
 
-    wait(next(moments, None))
+    last = _last(feed)
+    wait(next((one for one in moments if one > last), None))
 
 
 def _times(cron: str, start: datetime) -> Iterator[datetime]:

@@ -8,7 +8,6 @@ from nerv import (
     Expand,
     Flow,
     Manual,
-    MemoryJournal,
     NervError,
     OnSignal,
     Output,
@@ -339,13 +338,6 @@ def test_every_signal_of_a_name_is_a_message():
         assert execution.wait(LONG)
     assert [execution[f"same[{i}]"] for i in range(3)] == [0, 1, 2]
     assert execution.result == 3
-
-
-def test_a_journal_is_refused_rather_than_messages_lost():
-    with WorkflowManager(journal=MemoryJournal()) as manager:
-        with pytest.raises(WorkflowDefinitionError, match="aren't journaled"):
-            manager.start(FED.then(same).build())
-        assert manager.executions() == []
 
 
 def test_messages_have_no_levels():

@@ -1,0 +1,186 @@
+"""Fed flows whose process was killed: nothing that was sent is lost, done twice, or out of its turn.
+
+Each flow runs once to its end. Then it is run again and again, the journal cut after each write in turn, and gone on
+with by another manager, which is sent what the journal doesn't know: it must end the same, nothing whose completion
+was kept may run again, and turns and limits must hold over the cut.
+"""
+
+import re
+
+import pytest
+
+from nerv import Expand, Flow, Manual, Output, RetryPolicy, TaskDef, WorkflowManager, WorkflowStatus
+from nerv.stations import DIRECT
+from tests.nodes.test_regrowth import Cut
+
+LONG = 20.0
+MESSAGES = 5
+
+CALLS: list[str] = []
+
+FED = Flow("fed").triggered_by(Manual())
+
+
+@pytest.fixture(autouse=True)
+def no_calls():
+    CALLS.clear()
+
+
+def first(ctx, m):
+    CALLS.append(ctx.task_id)
+    return m + 1
+
+
+def second(ctx, m):
+    CALLS.append(ctx.task_id)
+    return m * 10
+
+
+def third(ctx, m):
+    CALLS.append(ctx.task_id)
+    return m - 1
+
+
+def fails_once(ctx, m):
+    CALLS.append(ctx.task_id)
+    if ctx.attempt == 1:
+        raise ValueError("once")
+    return m
+
+
+def odd_fails(ctx, m):
+    CALLS.append(ctx.task_id)
+    if m % 2:
+        raise ValueError("odd")
+    return m
+
+
+def grow(ctx, m):
+    CALLS.append(ctx.task_id)
+    tasks = [TaskDef(f"x{n}", first, args=(Output(f"x{n - 1}") if n else m,)) for n in range(2)]
+    return Expand(tasks, result=Output("x1"))
+
+
+def is_odd(m):
+    return m % 2 == 1
+
+
+RETRYING = TaskDef("fails_once", fails_once, retry_policy=RetryPolicy(3, 0.001))
+SHAPES = {
+    "direct": FED.then(first).then(second).then(third),
+    "buffered": FED.buffer(max_parallel=2).then(first).then(second),
+    "one at a time": FED.then(first).buffer(max_parallel=1).then(second).then(third),
+    "two buffers": FED.buffer(max_parallel=3).then(first).buffer(max_parallel=2).then(second),
+    "collect": FED.buffer().then(first).collect().then(second),
+    "branches": FED.then(first).when(is_odd, id="odd").then(second).otherwise().then(third).end_when(),
+    "parallel": FED.buffer(max_parallel=2).then_parallel("both", first, third).then(TaskDef("end", len)),
+    "gate": FED.then(first).gate("ask").then(third),
+    "gate in a buffer": FED.buffer(max_parallel=2).gate("ask").then(third),
+    "retry": FED.then(RETRYING).then(second),
+    "retry in a buffer": FED.buffer(max_parallel=2).then(RETRYING).then(second),
+    "expand": FED.then(grow).then(third),
+    "expand in a buffer": FED.buffer(max_parallel=2).then(grow).then(third),
+    "failures": FED.then(first).then(odd_fails).buffer(max_parallel=1).then(third),
+    "not kept": FED.buffer(max_parallel=1).then(TaskDef("first", first, durable=False)).collect().then(second),
+}
+
+
+def feed(execution, known=0, *, closed=False):
+    """Send what it doesn't know yet, open the gates, close it, and wait for its end."""
+    for message in range(known, MESSAGES):
+        execution.send(message)
+    if "ask" in execution.workflow.tasks:
+        for message in range(MESSAGES):
+            execution.signal(f"ask[{message}]", 100 + message)
+    assert execution.close() is not closed
+    assert execution.wait(LONG), execution.summary()
+
+
+def is_kept(workflow, task_id):
+    """Whether the journal has the result of a message's task."""
+    step = workflow.tasks.get(task_id.split("[")[0])
+    return step is None or step.id == "messages" or step.step.durable
+
+
+def outcome(execution):
+    """What must be the same whatever happened on the way."""
+    tasks = execution.state["tasks"]
+    results = {task: execution.results[task] for task in tasks if task in execution.results and task[-1] == "]"}
+    results = {task: value for task, value in results.items() if is_kept(execution.workflow, task)}
+    figures = execution.project("progress")
+    counts = (figures.completed, figures.failed, figures.skipped)
+    return execution.status, execution.result, {task: tasks[task]["status"] for task in tasks}, results, counts
+
+
+class Floor:
+    """Follows an execution's events, and sees to it that turns and limits hold."""
+
+    def __init__(self, workflow):
+        source = workflow.tasks["messages"]
+        self.steps = dict(zip(source.lane.tasks, source.stretches, strict=True))
+        self.limits = {number: limit for number, limit in enumerate(source.limits) if limit is not None}
+        self.inside = {}  # step on a direct wire, or stretch -> the messages that are there
+        self.ended = {}  # (stretch, message) -> its steps there that have ended
+        self.last = {}  # step on a direct wire -> the message that ended there last
+
+    def hear(self, event):
+        found = re.fullmatch(r"(.+)\[(\d+)\]", event.task_id or "")
+        if found is None or found[1] not in self.steps:
+            return
+        step, message = found[1], int(found[2])
+        stretch = self.steps[step]
+        place = step if stretch == DIRECT else stretch
+        inside = self.inside.setdefault(place, set())
+        if event.type == "TASK_STARTED":
+            inside.add(message)
+            self.ended.get((place, message), set()).discard(step)  # its result wasn't kept
+            assert len(inside) <= (1 if stretch == DIRECT else self.limits.get(stretch, MESSAGES)), event
+        elif event.type in {"TASK_COMPLETED", "TASK_FAILED", "TASK_SKIPPED", "TASK_CANCELLED"}:
+            ended = self.ended.setdefault((place, message), set())
+            ended.add(step)
+            if stretch == DIRECT and message in inside:
+                assert message > self.last.get(step, -1), event
+                self.last[step] = message
+            if len(ended) == (1 if stretch == DIRECT else sum(one == stretch for one in self.steps.values())):
+                inside.discard(message)
+
+
+def check(execution):
+    floor, events = Floor(execution.workflow), list(execution.events())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    for event in events:
+        floor.hear(event)
+
+
+@pytest.mark.parametrize("durability", ["strict", "group", "off"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_ends_the_same_wherever_the_journal_was_cut(shape, durability):
+    flow, settings = SHAPES[shape].build(), {"durability": durability, "workers": 3}
+    whole = Cut(10**9)
+    with WorkflowManager(journal=whole, **settings) as manager:
+        execution = manager.start(flow)
+        feed(execution)
+        wanted = outcome(execution)
+        check(execution)
+    assert wanted[0] is WorkflowStatus.COMPLETED
+    for writes in range(1, whole.total):
+        journal = Cut(writes)
+        with WorkflowManager(journal=journal, **settings) as manager:
+            feed(manager.start(flow, execution_id="x"))
+        journal.left = 10**9
+        journal.release()
+        if journal.execution("x").status.is_final:
+            continue
+        kept = list(journal.events("x"))
+        done = {event.task_id for event in kept if event.type == "TASK_COMPLETED" and is_kept(flow, event.task_id)}
+        known = sum("message" in (event.data or {}) for event in kept)
+        closed = any(event.type == "SIGNAL_RECEIVED" and event.data["name"] == "no more messages" for event in kept)
+        CALLS.clear()
+        with WorkflowManager(journal=journal, **settings) as manager:
+            again = manager.start(flow, execution_id="x")
+            if not closed:
+                feed(again, known)
+            assert again.wait(LONG), (writes, again.summary())
+            assert outcome(again) == wanted, writes
+            assert not done & set(CALLS), writes
+            check(again)
