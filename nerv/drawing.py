@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
 from nerv.graph import Graph
+from nerv.symbols import BUFFERED
 from nerv.tasks import TaskDef
 
 _WIDTH: Final = 150
@@ -14,31 +15,93 @@ _HEIGHT: Final = 34
 _GAP: Final = 26
 _MOST_DRAWN: Final = 300
 
+_DOT_SHAPES: Final = {
+    ("[[", "]]"): "box3d",
+    ("{", "}"): "diamond",
+    ("{{", "}}"): "hexagon",
+    ("((", "))"): "circle",
+    ("([", "])"): "cds",
+    ("[(", ")]"): "cylinder",
+    ("[/", "/]"): "parallelogram",
+    ("[\\", "/]"): "invtrapezium",
+}
+"""Mermaid's brackets -> what Graphviz calls a shape like that."""
+
 
 def dot(name: str, tasks: Sequence[TaskDef], dependencies: Sequence[Sequence[int]]) -> str:
-    """A `digraph` with one node a task, named by its id and labelled with its name."""
+    """A `digraph` with one node a task, named by its id and labelled with its name; nodes are shaped like what they
+    are, and wires whose items go on beside each other are bold.
+    """
     lines = [f"digraph {_quoted(name)} {{", "  rankdir=LR; node [shape=box, style=rounded];"]
-    lines += [f"  {_quoted(task.id)} [label={_quoted(task.name)}];" for task in tasks]
-    lines += [
-        f"  {_quoted(tasks[need].id)} -> {_quoted(task.id)};"
-        for task, needs in zip(tasks, dependencies, strict=True)
-        for need in needs
-    ]
+    lines += [f"  {_quoted(task.id)} [label={_quoted(task.symbol.text)}{_dot_shape(task)}];" for task in tasks]
+    for number, group in enumerate(group for task in tasks for group in task.groups):
+        inside = "; ".join(map(_quoted, group.ids))
+        lines.append(f"  subgraph cluster_{number} {{ label={_quoted(group.text)}; {inside}; }}")
+    for task, needs in zip(tasks, dependencies, strict=True):
+        for need in needs:
+            label = _label(tasks[need], task)
+            said = ["style=bold"] if task.wire == BUFFERED else []
+            said += [f"label={_quoted(label)}"] if label else []
+            options = f" [{', '.join(said)}]" if said else ""
+            lines.append(f"  {_quoted(tasks[need].id)} -> {_quoted(task.id)}{options};")
     return "\n".join([*lines, "}"])
 
 
+def _dot_shape(task: TaskDef) -> str:
+    shape = _DOT_SHAPES.get(task.symbol.shape)
+    return f', shape={shape}, style=""' if shape else ""
+
+
 def mermaid(tasks: Sequence[TaskDef], dependencies: Sequence[Sequence[int]]) -> str:
-    """A left-to-right flowchart; nodes are numbered, since Mermaid's ids are narrower than ours."""
-    lines = ["flowchart LR", *(f"  t{i}{_shape(task)}" for i, task in enumerate(tasks))]
-    lines += [f"  t{need} {tasks[need].wire} t{i}" for i, needs in enumerate(dependencies) for need in needs]
-    return "\n".join(lines)
+    """A left-to-right flowchart; nodes are numbered, since Mermaid's ids are narrower than ours.
+
+    A node that runs a workflow is a frame around it. A thick wire leads to where items or messages go on beside each
+    other, a thin one is direct.
+    """
+    return "\n".join(["flowchart LR", *_mermaid("t", tasks, dependencies, "  ")])
 
 
-def _shape(task: TaskDef) -> str:
-    """A task as Mermaid draws its kind; a node says what it is."""
-    opening, closing = task.shape
-    kind = f"{type(task).__name__} " if task.settings else ""
-    return f'{opening}"{kind}{_entities(task.name)}"{closing}'
+def _mermaid(
+    prefix: str, tasks: Sequence[TaskDef], dependencies: Sequence[Sequence[int]], margin: str
+) -> Iterator[str]:
+    groups = [group for task in tasks for group in task.groups]
+    grouped = {one: number for number, group in enumerate(groups) for one in group.ids}
+    for number, task in enumerate(tasks):
+        if task.id not in grouped:
+            yield from _mermaid_box(f"{prefix}{number}", task, margin)
+    for place, group in enumerate(groups):
+        yield f'{margin}subgraph {prefix}b{place}["{_entities(group.text)}"]'
+        yield f"{margin}  direction LR"
+        for number, task in enumerate(tasks):
+            if grouped.get(task.id) == place:
+                yield from _mermaid_box(f"{prefix}{number}", task, f"{margin}  ")
+        yield f"{margin}end"
+    for number, needs in enumerate(dependencies):
+        for need in needs:
+            label = _entities(_label(tasks[need], tasks[number]))
+            wire = f'{tasks[number].wire}|"{label}"|' if label else tasks[number].wire
+            yield f"{margin}{prefix}{need} {wire} {prefix}{number}"
+
+
+def _mermaid_box(own: str, task: TaskDef, margin: str) -> Iterator[str]:
+    symbol = task.symbol
+    label = f'"{_entities(symbol.text)}"'
+    if symbol.within is None:
+        opening, closing = symbol.shape
+        yield f"{margin}{own}{opening}{label}{closing}"
+        return
+    inner = tuple(symbol.within.tasks.values())
+    number_of = {task.id: number for number, task in enumerate(inner)}
+    needs = [[number_of[need] for need in task.needs] for task in inner]
+    yield f"{margin}subgraph {own}[{label}]"
+    yield f"{margin}  direction LR"
+    yield from _mermaid(f"{own}_", inner, needs, f"{margin}  ")
+    yield f"{margin}end"
+
+
+def _label(source: TaskDef, task: TaskDef) -> str:
+    """What is written on a wire."""
+    return ", ".join(filter(None, (source.leads_by(task.id), task.throttle)))
 
 
 def svg(tasks: Sequence[TaskDef], graph: Graph) -> str:
@@ -54,15 +117,16 @@ def svg(tasks: Sequence[TaskDef], graph: Graph) -> str:
     shapes = [
         f'<path d="M{place[need][0] + _WIDTH},{place[need][1] + _HEIGHT // 2} C{place[need][0] + _WIDTH + _GAP},'
         f"{place[need][1] + _HEIGHT // 2} {x - _GAP},{y + _HEIGHT // 2} {x},{y + _HEIGHT // 2}"
-        '" fill="none" stroke="#8a94a6"/>'
+        f'" fill="none" stroke="#8a94a6" stroke-width="{3 if tasks[task].wire == BUFFERED else 1}"/>'
         for task, (x, y) in place.items()
         for need in graph.dependencies[task]
     ]
     for task, (x, y) in place.items():
-        label = tasks[task].name
+        symbol = tasks[task].symbol
+        label, fill = symbol.text, "#fff4d6" if symbol.kind else "#eef2ff"
         label = label if len(label) <= 20 else label[:19] + "…"
         shapes.append(
-            f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="8" fill="#eef2ff" stroke="#4f63d2"/>'
+            f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="8" fill="{fill}" stroke="#4f63d2"/>'
             f'<text x="{x + _WIDTH // 2}" y="{y + 22}" text-anchor="middle">{escape(label)}</text>'
         )
     tallest = max((len(level) for level in levels), default=0)
@@ -81,4 +145,4 @@ def _quoted(text: str) -> str:
 
 def _entities(text: str) -> str:
     """Mermaid's own escapes: a number between # and ; for each character that would end or confuse a label."""
-    return "".join(c if c.isalnum() or c in " _-.," else f"#{ord(c)};" for c in text)
+    return "".join(c if c.isalnum() or c in " _-.,:?!'()=/*+" else f"#{ord(c)};" for c in text)

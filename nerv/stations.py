@@ -7,7 +7,7 @@ the last of its tasks.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from msgspec import UNSET
 
@@ -15,6 +15,7 @@ from nerv.context import TaskContext
 from nerv.nodes.base import Node, stays_here
 from nerv.outcomes import Hold
 from nerv.references import Param
+from nerv.symbols import BUFFERED, Group, Symbol
 from nerv.tasks import TaskDef
 from nerv.triggers import Trigger
 from nerv.workflows import Workflow
@@ -44,6 +45,23 @@ class Source(Node, frozen=True, eq=False):
 
     own: ClassVar[tuple[str, ...]] = ("trigger", "lane", "stretches", "limits")
     shape: ClassVar[tuple[str, str]] = ("[/", "/]")
+
+    @property
+    def symbol(self) -> Symbol:
+        """What feeds it."""
+        return Symbol(self.name, "", repr(self.trigger), self.shape)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """A frame around the steps behind each buffer."""
+        steps = list(zip(self.lane.tasks, self.stretches, strict=True))
+        return tuple(
+            Group(
+                "behind a buffer" if limit is None else f"behind a buffer, {limit} at a time",
+                tuple(step for step, stretch in steps if stretch == number),
+            )
+            for number, limit in enumerate(self.limits)
+        )
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002
         """The params that steps need, so that they are missed before it starts."""
@@ -92,6 +110,15 @@ class Station(Node, frozen=True, eq=False):
         """Nothing."""
         return ()
 
+    @property
+    def symbol(self) -> Symbol:
+        """The step's."""
+        return cast("Symbol", self.step.symbol)
+
+    def leads_by(self, task_id: str) -> str:
+        """As the step."""
+        return cast("str", self.step.leads_by(task_id))
+
     @stays_here
     def act(self, ctx: TaskContext) -> None:
         """All its messages have ended."""
@@ -100,5 +127,4 @@ class Station(Node, frozen=True, eq=False):
 class Buffered(Station, frozen=True, eq=False):
     """A Station behind a buffer: messages are there beside each other."""
 
-    shape: ClassVar[tuple[str, str]] = ("[[", "]]")
-    wire: ClassVar[str] = "==>"
+    wire: ClassVar[str] = BUFFERED

@@ -13,6 +13,7 @@ from nerv.fields import Fields, check
 from nerv.functions import name_of
 from nerv.references import Names, Output, Outputs, fill, given, scan
 from nerv.statuses import TaskPriority
+from nerv.symbols import DIRECT, Group, Symbol
 
 
 class TaskDef(Fields, frozen=True, eq=False):
@@ -49,8 +50,7 @@ class TaskDef(Fields, frozen=True, eq=False):
     fn: Callable[..., Any] | None = None
 
     is_nerv_definition: ClassVar[bool] = True
-    shape: ClassVar[tuple[str, str]] = ("[", "]")  # how Mermaid draws it
-    wire: ClassVar[str] = "-->"  # and what leaves it
+    wire: ClassVar[str] = DIRECT  # what leads to it
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -158,6 +158,25 @@ class TaskDef(Fields, frozen=True, eq=False):
     def settings(self) -> tuple[Any, ...]:
         """Of a node: what it was given, which it is compared by."""
         return ()
+
+    @property
+    def symbol(self) -> Symbol:
+        """What it looks like."""
+        return Symbol(self.name)
+
+    @property
+    def throttle(self) -> str:
+        """What is written on the wires that lead to it."""
+        return ""
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Frames around other tasks of its workflow."""
+        return ()
+
+    def leads_by(self, task_id: str) -> str:  # noqa: ARG002
+        """What is written on its wire to another task."""
+        return ""
 
     def __repr__(self) -> str:
         shown = [

@@ -13,6 +13,8 @@ from nerv.cli.run import Target, listed, refuse
 from nerv.cli.targets import load
 from nerv.errors import ConfigError, NervError
 from nerv.plan import described
+from nerv.symbols import BUFFERED
+from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
 
 WIDTH: Final = 100  # columns of a line, at most
@@ -82,7 +84,7 @@ def as_object(workflow: Workflow) -> str:
 
 def kinds(workflow: Workflow) -> dict[str, str]:
     """What the tasks are that steer others, by id: Buffer, Router, Gate ..."""
-    return {task.id: type(task).__name__ for task in workflow.tasks.values() if task.settings}
+    return {task.id: kind for task in workflow.tasks.values() if (kind := task.symbol.kind)}
 
 
 def lines(workflow: Workflow) -> Iterator[str]:
@@ -102,23 +104,61 @@ def lines(workflow: Workflow) -> Iterator[str]:
     wide = len(levels[widest])
     form = f"the widest is {widest + 1} with {wide:,} tasks" if wide > 1 else "one task each"
     yield f"  {_count(len(levels), 'level')}, {form}"
-    nodes = kinds(workflow)
-
-    def label(task: str) -> str:
-        return f"{task} ({nodes[task]})" if task in nodes else task
-
+    tasks = workflow.tasks
+    labels = labelled(workflow)
     yield ""
     yield "level   tasks"
     for place in _places(len(levels), MOST_LEVELS):
         if place is None:
             yield f"  ...           {len(levels) - MOST_LEVELS:,} levels more"
         else:
-            yield f"{place + 1:>5}  {len(levels[place]):>6,}   {_fitting(list(map(label, levels[place])), WIDTH - 16)}"
+            shown = _fitting([labels[task] for task in levels[place]], WIDTH - 16)
+            yield f"{place + 1:>5}  {len(levels[place]):>6,}   {shown}"
+    drawn = list(insides(workflow, ""))
     path = plan.critical_path()
-    yield ""
-    yield f"critical path, {_count(len(path), 'task')}:"
+    drawn += ["", f"critical path, {_count(len(path), 'task')}:"]
     gap = f"... {len(path) - MOST_STEPS:,} more ..."
-    yield from _wrapped([gap if place is None else path[place] for place in _places(len(path), MOST_STEPS)])
+    steps = [None if place is None else tasks[path[place]] for place in _places(len(path), MOST_STEPS)]
+    drawn += _wrapped([(gap, "->") if task is None else (task.id, _arrow(task)) for task in steps])
+    yield from drawn
+    if any(" =>" in line for line in drawn):
+        yield ""
+        yield "  -> direct: one after another;  => buffered: beside each other"
+
+
+def labelled(workflow: Workflow) -> dict[str, str]:
+    """The tasks by id, with what they are: `fetch (Buffer: page, 8 at a time)`."""
+    tasks = workflow.tasks.values()
+    grouped = {one: group.text for task in tasks for group in task.groups for one in group.ids}
+    labels = {}
+    for task in tasks:
+        symbol = task.symbol
+        kind = ": ".join(filter(None, (symbol.kind, symbol.note)))
+        about = ", ".join(filter(None, (kind, task.throttle, grouped.get(task.id))))
+        labels[task.id] = f"{task.id} ({about})" if about else task.id
+    return labels
+
+
+def insides(workflow: Workflow, margin: str) -> Iterator[str]:
+    """The workflows that tasks run, and those within them, level by level."""
+    for task in workflow.tasks.values():
+        within = task.symbol.within
+        if within is None:
+            continue
+        if not margin:
+            yield ""
+        yield f"{margin}inside {task.id}:"
+        labels, levels = labelled(within), within.plan().levels
+        steps = [
+            (", ".join(labels[one] for one in level), _arrow(*[within.tasks[one] for one in level])) for level in levels
+        ]
+        yield from (f"{margin}{line}" for line in _wrapped(steps))
+        yield from insides(within, f"{margin}  ")
+
+
+def _arrow(*tasks: TaskDef) -> str:
+    """How the wires look that lead to them."""
+    return "=>" if all(task.wire == BUFFERED for task in tasks) else "->"
 
 
 def _count(number: int, one: str, many: str = "") -> str:
@@ -147,11 +187,11 @@ def _fitting(ids: Sequence[str], width: int) -> str:
     return listed(ids, shown)
 
 
-def _wrapped(steps: Sequence[str]) -> Iterator[str]:
-    """The steps with arrows between them, in lines of bearable length."""
+def _wrapped(steps: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The steps, each with the arrow that leads to it, in lines of bearable length."""
     line = ""
-    for number, step in enumerate(steps):
-        piece = step if number == len(steps) - 1 else f"{step} -> "
+    for number, (step, _) in enumerate(steps):
+        piece = step if number == len(steps) - 1 else f"{step} {steps[number + 1][1]} "
         if line and len(line) + len(piece) > WIDTH:
             yield f"  {line.rstrip()}"
             line = ""

@@ -14,6 +14,7 @@ from nerv.errors import Problem, WorkflowDefinitionError
 from nerv.functions import name_of
 from nerv.outcomes import Grow
 from nerv.references import Output
+from nerv.symbols import Symbol
 from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
 
@@ -94,6 +95,21 @@ class Node(TaskDef, frozen=True, eq=False, kw_only=True):
             one for task in self._targets if isinstance(task.fn, Enter) for one in task.fn.workflow.tasks.values()
         ]
         return (*self._targets, *within)
+
+    shape: ClassVar[tuple[str, str]] = ("[", "]")
+
+    @property
+    def symbol(self) -> Symbol:
+        """What it looks like: its kind and its note, and the workflow that it runs."""
+        only = self._targets[0].fn if len(self._targets) == 1 else None
+        within = only.workflow if isinstance(only, Enter) else None
+        return Symbol(self.name, type(self).__name__, self.note, self.shape, within)
+
+    @property
+    def note(self) -> str:
+        """What a picture says of it besides."""
+        called = [one.name for one in self._targets]
+        return "" if called == [self.name] else ", ".join(called)
 
     @property
     def terms(self) -> str:

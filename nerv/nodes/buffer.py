@@ -12,6 +12,7 @@ from nerv.context import TaskContext
 from nerv.nodes.base import Node, as_task, required, stays_here
 from nerv.outcomes import Ends, Grow, Items
 from nerv.references import MISSING
+from nerv.symbols import BUFFERED
 from nerv.tasks import TaskDef
 
 
@@ -96,7 +97,7 @@ class Buffer(Node, frozen=True, eq=False):
     own: ClassVar[tuple[str, ...]] = ("items", "target", "max_parallel", "collect", "on_item_error")
     runs: ClassVar[tuple[str, ...]] = ("target",)
     shape: ClassVar[tuple[str, str]] = ("[[", "]]")
-    wire: ClassVar[str] = "==>"
+    wire: ClassVar[str] = BUFFERED
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:
         """The items."""
@@ -111,6 +112,11 @@ class Buffer(Node, frozen=True, eq=False):
         if self.on_item_error not in ("fail", "collect"):
             problems.append(f'on_item_error takes "fail" or "collect", not {self.on_item_error!r}')
         return (items,)
+
+    @property
+    def throttle(self) -> str:
+        """Its limit."""
+        return "" if self.max_parallel is None else f"{self.max_parallel} at a time"
 
     @stays_here
     def act(self, ctx: TaskContext, items: Any) -> Grow:

@@ -12,6 +12,7 @@ from nerv.nodes.base import Node, required, stays_here
 from nerv.nodes.buffer import BufferComplete, complete
 from nerv.outcomes import Ends, Gather
 from nerv.references import Output
+from nerv.symbols import BUFFERED
 from nerv.tasks import TaskDef
 
 
@@ -35,6 +36,7 @@ class Collector(Node, frozen=True, eq=False):
 
     own: ClassVar[tuple[str, ...]] = ("source", "quorum", "remaining")
     shape: ClassVar[tuple[str, str]] = ("[\\", "/]")
+    wire: ClassVar[str] = BUFFERED
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002
         """Nothing: it is told through the outcome."""
@@ -53,6 +55,11 @@ class Collector(Node, frozen=True, eq=False):
         if self.remaining not in ("continue", "cancel"):
             problems.append(f'remaining takes "continue" or "cancel", not {self.remaining!r}')
         return ()
+
+    @property
+    def note(self) -> str:
+        """How many are enough."""
+        return "" if self.quorum is None else f"{self.quorum} are enough"
 
     @stays_here
     def act(self) -> Gather:

@@ -38,6 +38,11 @@ class Gate(Node, frozen=True, eq=False):
             problems.append(f'on_timeout takes "fail" or "skip", not {self.on_timeout!r}')
         return ()
 
+    @property
+    def note(self) -> str:
+        """The question."""
+        return self.prompt
+
     @stays_here
     def act(self, ctx: TaskContext) -> Hold:
         """Wait."""

@@ -50,6 +50,12 @@ class Loop(Node, frozen=True, eq=False):
             problems.append(f"max_iterations takes a whole number from 1, not {most!r}")
         return (self.value,)
 
+    @property
+    def note(self) -> str:
+        """What it calls, until what holds."""
+        until = str(getattr(self.until, "__name__", ""))
+        return ", ".join(filter(None, (super().note, f"until {until}" if until and "<" not in until else "")))
+
     @stays_here
     def act(self, ctx: TaskContext, value: Any) -> Grow:  # noqa: ARG002
         """The first iteration."""

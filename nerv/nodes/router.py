@@ -79,6 +79,13 @@ class Router(Node, frozen=True, eq=False):
             if one in known and one not in dependents
         ]
 
+    def leads_by(self, task_id: str) -> str:
+        """The values or predicates that lead there."""
+        led = [key for key, ids in self._pairs([]) if task_id in _ids(ids)]
+        by = [str(getattr(key, "__name__", "")) if callable(key) else repr(key) for key in led]
+        by += ["else"] if task_id in _ids(self.default) else []
+        return ", ".join(one for one in by if one and one != "<lambda>")
+
     @stays_here
     def act(self, ctx: TaskContext, value: Any) -> Choice:
         """Choose."""

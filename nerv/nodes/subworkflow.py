@@ -11,6 +11,7 @@ from nerv.context import TaskContext
 from nerv.nodes.base import Node, entered, required, stays_here
 from nerv.outcomes import Grow
 from nerv.references import Reference
+from nerv.symbols import Symbol
 from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
 
@@ -54,6 +55,16 @@ class SubWorkflow(Node, frozen=True, eq=False):
     def inside(self) -> tuple[TaskDef, ...]:
         """The workflow's tasks."""
         return tuple(self.workflow.tasks.values())
+
+    @property
+    def symbol(self) -> Symbol:
+        """A frame around the workflow."""
+        return super().symbol._replace(within=self.workflow)
+
+    @property
+    def note(self) -> str:
+        """The workflow's name."""
+        return "" if self.workflow.name == self.name else self.workflow.name
 
     @stays_here
     def act(self, ctx: TaskContext, params: Mapping[str, Any]) -> Grow:

@@ -42,6 +42,13 @@ class Timer(Node, frozen=True, eq=False):
                 problems.append(str(error).replace("Wait's", "its"))
         return self.seconds, self.at
 
+    @property
+    def note(self) -> str:
+        """How long, or until when."""
+        if isinstance(self.seconds, Reference) or isinstance(self.at, Reference):
+            return ""
+        return f"until {self.at}" if self.seconds is None else f"{self.seconds:g} s"
+
     @stays_here
     def act(self, ctx: TaskContext, seconds: Any, at: Any) -> Wait:  # noqa: ARG002
         """Wait."""

@@ -375,12 +375,6 @@ def test_two_fed_flows_written_alike_are_equal():
     assert flow.build() != Flow("f").triggered_by(OnSignal("go")).then(same).buffer(2).then(again).build()
 
 
-def test_the_topology_is_seen():
-    text = FED.then(same).buffer(2).then(again).build().to_mermaid()
-    assert "[/" in text
-    assert "[[" in text
-
-
 def test_twenty_thousand_messages():
     execution = fed(FED.buffer(max_parallel=8).then(same).then(again), range(20_000), history_limit=10)
     assert execution.result == 20_000

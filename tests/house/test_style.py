@@ -34,6 +34,7 @@ LAYERS = (
     "verdicts",
     "caching",
     "fields",
+    "symbols",
     "tasks",
     "likeness",
     "outcomes",
@@ -126,6 +127,7 @@ LAYERS = (
 # is loaded has no excuse.
 UPWARD = {
     ("nerv.feeder", "nerv.admission"): "what a message adds is admitted like the rest",
+    ("nerv.symbols", "nerv.workflows"): "a node may be a whole workflow, which is drawn inside it",
     ("nerv.errors", "nerv.execution"): "WorkflowFailedError carries the Execution that failed",
     ("nerv.calls", "nerv.live"): "a call reads its inputs from the live execution that made it",
     ("nerv.turns", "nerv.live"): "a lane belongs to a live execution",
