@@ -271,6 +271,7 @@ class Execution:
 
         Raises:
             TypeError: the name is no str.
+            SerializationError: there is a journal, and the value can't be stored in it.
             NervError: the execution has ended, so nobody can be waiting for it.
         """
         if not isinstance(name, str):
@@ -278,6 +279,10 @@ class Execution:
         scheduler = self._live.scheduler
         if isinstance(scheduler, FedScheduler) and name == scheduler.signal:
             value = scheduler.feeder.packed(value)
+        elif self._live.kept is not None:
+            from nerv.journal.codec import encode_all
+
+            encode_all({name: value}, "signal")
         came_first = self._live.engine.signal(self._live, name, value)
         self._written(True)  # noqa: FBT003  also one that came too late is a fact
         return came_first

@@ -18,7 +18,7 @@ from nerv.caching.stores import MemoryStore, Store
 from nerv.clock import Clock, SystemClock
 from nerv.decorators import outside_recording
 from nerv.engine import Engine
-from nerv.errors import ConfigError, NervError, UnknownIdError, near
+from nerv.errors import ConfigError, JournalError, NervError, UnknownIdError, near
 from nerv.events import ANY, TERMINAL, Event
 from nerv.execution import Execution
 from nerv.functions import is_coroutine_function
@@ -221,14 +221,18 @@ class Hub:
             known = list(self._executions)
             raise UnknownIdError(f"no execution {execution_id!r} is known here{near(execution_id, known)}") from None
 
-    def executions(self, status: WorkflowStatus | None = None) -> list[Execution]:
-        """All known executions, oldest first, those that are only in the journal before the others; with `status`,
-        those that are in it now.
+    def executions(self, status: WorkflowStatus | str | None = None) -> list[Execution]:
+        """All known executions, oldest first, those that are only in the journal before the others; with `status`, or
+        its name, those that are in it now.
+
+        Raises:
+            ValueError: there is no such status.
         """
+        wanted = None if status is None else WorkflowStatus(status)
         stored: list[Execution] = [] if self._keeper is None else self._keeper.all_stored()
         with self._lock:
             known = stored + list(self._executions.values())
-        return [execution for execution in known if status is None or execution.status is status]
+        return [execution for execution in known if wanted is None or execution.status is wanted]
 
     def has_left(self, execution_id: str) -> bool:
         """Whether an execution was left in the journal, unfinished, by this manager."""
@@ -319,8 +323,14 @@ _CLOSED: Final = "this manager is closed; make a new one"
 
 
 def opened(given: Any) -> Journal:
-    """The journal that a setting means."""
+    """The journal that a setting means.
+
+    Raises:
+        JournalError: it can't be opened, or be written to.
+    """
     if isinstance(given, Journal):
+        if getattr(given, "read_only", False):
+            raise JournalError(f"{given!r} was opened to be read; a manager writes: pass journal=, the file's path")
         return given
     from nerv.journal.sqlite import SqliteJournal
 

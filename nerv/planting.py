@@ -134,7 +134,7 @@ class Planter:
         numbers = self._live.scheduler.needs_of(self._number)
         return dict(zip(self._parent.needs, numbers, strict=False))  # those that are all alike may share some
 
-    def _params(self) -> Mapping[str, Any] | None:
+    def _params(self) -> Mapping[str, Any]:
         if self._grow.params is not None:
             return self._grow.params
         return self._parent.seen({}, self._live.params)[1]
@@ -162,7 +162,9 @@ class Planter:
         unknown = [name for name in task.needs if name not in outer]
         self._note([f"{task.id!r} needs {name!r}, which {self._parent.id!r} doesn't depend on" for name in unknown])
         plant.shared = [outer[name] for name in task.needs if name in outer]
-        template = added(task, task.id, plant.scope, self._params())
+        params = self._params()
+        self._without(params, [task.id], [task])
+        template = added(task, task.id, plant.scope, params)
         plant.tasks = list(map(with_item, [template] * count, plant.ids, items.values))
         base = self._base(task.priority)
         plant.ranks = range(base, base + count)
@@ -189,6 +191,7 @@ class Planter:
         keys.update(zip(names, plant.ids, strict=True))
         plant.scope = Scope(keys, self._live.values)
         params = self._params()
+        self._without(params, names, tasks)
         plant.tasks = [added(task, own, plant.scope, params) for task, own in zip(tasks, plant.ids, strict=True)]
         plant.rules = bytes([_RULE_OF[task.run_when] for task in tasks])
         self._wire(plant, tasks, names, places, outer)
@@ -247,6 +250,15 @@ class Planter:
         plant.needs = needs if any(needs) else None
         lift = self._base(0) - rank(0, 0, 0)
         plant.ranks = [one + lift for one in graph.ranks]
+
+    def _without(self, params: Mapping[str, Any], names: Sequence[str], tasks: Sequence[TaskDef]) -> None:
+        """Note the params that tasks need, and that the execution wasn't given."""
+        for name, task in zip(names, tasks, strict=True):
+            for param, is_required in task.asks_for.items():
+                if is_required and param not in params:
+                    known = near(param, params)
+                    text = f"the added task {name!r} needs the param {param!r}, which the execution wasn't given{known}"
+                    self._note([text])
 
     def _unknown(self, name: str, need: str, known: Sequence[str]) -> str:
         """Why a task that is added can't depend on another."""

@@ -44,6 +44,10 @@ class WorkflowStatus(Enum):
     CANCELLED = "CANCELLED"
     INTERRUPTED = "INTERRUPTED"
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ValueError(f"{value!r} is no WorkflowStatus; it is one of {', '.join(cls.__members__)}")
+
     @property
     def is_final(self) -> bool:
         """Whether an execution in this state has ended."""

@@ -352,12 +352,14 @@ _LONGEST_RING: Final = 20
 def _node_problems(tasks: tuple[Any, ...], index: Mapping[str, int], graph: Graph) -> list[Problem]:
     """What is wrong with the places of those that steer others, and what two of them can't both be given."""
     problems: list[Problem] = []
+    known: dict[str, Any] = {}
     users: dict[int, str] = {}  # of iterators
     for number, task in enumerate(tasks):
         given = task.settings
         if not given:
             continue
-        found = task.objections([tasks[one].id for one in graph.dependents[number]], index)
+        known = known or {name: tasks[place] for name, place in index.items()}
+        found = task.objections([tasks[one].id for one in graph.dependents[number]], known)
         for value in given:
             if isinstance(value, Iterator) and users.setdefault(id(value), task.id) != task.id:
                 found.append(f"it is given the same iterator as {users[id(value)]!r}, who uses it up; give both a list")

@@ -322,6 +322,37 @@ def test_nerv_waiting_asks_the_gates_question(file):
     assert said == f"{execution.id}  asking  approve  reason \"signal 'approve'\", prompt 'Ship it?'\n"
 
 
+def test_a_signal_that_cannot_be_stored_is_refused_and_opens_nothing(file):
+    with WorkflowManager(journal=file) as manager:
+        execution = manager.start(asking())
+        eventually(execution.waiting)
+        with pytest.raises(SerializationError, match=r"signal 'approve'.*lock.*pass something that pickles"):
+            execution.signal("approve", threading.Lock())
+        assert execution.task("approve").status.name == "WAITING"
+        assert execution.signal("approve", " yes")
+        assert execution.wait(10)
+        assert execution["tell"] == "tell yes"
+
+
+def test_a_journal_that_is_only_read_is_no_managers(file):
+    with SqliteJournal(file):
+        pass
+    with SqliteJournal(file, True) as journal, pytest.raises(JournalError, match=r"runs\.db.*to be read"):
+        WorkflowManager(journal=journal)
+
+
+def test_executions_by_status_or_its_name(file):
+    with interrupted(file, held(threading.Event())) as known, WorkflowManager(journal=file) as manager:
+        done = manager.start(chain("a"))
+        assert done.wait(10)
+        assert [one.id for one in manager.executions()] == [known, done.id]
+        assert [one.id for one in manager.executions(WorkflowStatus.INTERRUPTED)] == [known]
+        assert [one.id for one in manager.executions("INTERRUPTED")] == [known]
+        assert [one.id for one in manager.executions(status="COMPLETED")] == [done.id]
+        with pytest.raises(ValueError, match=r"'ENDED'.*COMPLETED"):
+            manager.executions("ENDED")
+
+
 def test_orders_reach_the_owner_in_another_process(file):
     gate = threading.Event()
     with WorkflowManager(journal=file) as manager:

@@ -245,9 +245,9 @@ def _extension(value: Any, task_id: str | None) -> Ext:
     try:
         return Ext(PICKLED, name.encode(errors="replace") + b"\0" + packed(value))
     except Exception as error:
+        remedy = "pass something that pickles" if task_id is None else "return what pickles, or say durable=False"
         raise SerializationError(
-            f"{_whose(task_id)}a value of type {name} can't be stored in the journal ({described(error)}):"
-            " return something that pickles, or say durable=False"
+            f"{_whose(task_id)}a value of type {name} can't be stored in the journal ({described(error)}): {remedy}"
         ) from error
 
 

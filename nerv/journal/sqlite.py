@@ -28,7 +28,7 @@ class SqliteJournal(TableJournal):
             somebody else is writing to it, or an execution in it that hasn't ended is damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], read_only: bool = False) -> None:  # noqa: FBT001, FBT002  API
         if not os.fspath(path) or os.fspath(path) == ":memory:":
             raise JournalError(f"a journal's path can't be {os.fspath(path)!r}: for one in memory say MemoryJournal()")
         self.path = lock.real(path)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Final, TypeVar
 
+import msgspec
 from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
@@ -26,7 +27,19 @@ _REFUSED: Final[tuple[tuple[str, Any], ...]] = (
 )  # fmt: skip
 
 
-class Node(TaskDef, frozen=True, eq=False, kw_only=True):
+class Ordered(msgspec.StructMeta):
+    """The class of nodes: a field that all tasks have may stand among a node's own where they are given by position."""
+
+    def __call__(self, *given: Any, **fields: Any) -> Any:
+        """A node, of its fields in the class's `order`, or by name."""
+        order: tuple[str, ...] = self.order[: len(given)]  # type: ignore[attr-defined]  # Node's
+        if len(order) == len(given) and fields.keys().isdisjoint(order):
+            fields.update(zip(order, given, strict=True))
+            given = ()
+        return super().__call__(*given, **fields)
+
+
+class Node(TaskDef, frozen=True, eq=False, kw_only=True, metaclass=Ordered):
     """A task that steers. Subclasses give it `arguments`, which are checked and filled in, and `act`, which is called
     with them.
     """
@@ -34,9 +47,11 @@ class Node(TaskDef, frozen=True, eq=False, kw_only=True):
     fn: Callable[..., Any] | None = None
     _targets: tuple[TaskDef, ...] = ()
 
+    order: ClassVar[tuple[str, ...]] = ()  # its fields by position, if that isn't id and then its own
     takes: ClassVar[tuple[str, ...]] = ()  # what it takes besides the fields that all nodes take
     own: ClassVar[tuple[str, ...]] = ()  # its own fields
     runs: ClassVar[tuple[str, ...]] = ()  # those of them that say what it runs
+    values: ClassVar[tuple[str, ...]] = ()  # those of them that are the user's values, and no part of fingerprints
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
@@ -84,8 +99,8 @@ class Node(TaskDef, frozen=True, eq=False, kw_only=True):
         """Called in place of a task's function; returns an outcome."""
         raise NotImplementedError
 
-    def objections(self, dependents: Collection[str], known: Collection[str]) -> list[str]:  # noqa: ARG002
-        """What is wrong with its place in a workflow, among the ids of those that need it, and of all tasks."""
+    def objections(self, dependents: Collection[str], known: Mapping[str, TaskDef]) -> list[str]:  # noqa: ARG002
+        """What is wrong with its place in a workflow, among the ids of those that need it, and all tasks by id."""
         return []
 
     @property
@@ -114,7 +129,8 @@ class Node(TaskDef, frozen=True, eq=False, kw_only=True):
     @property
     def terms(self) -> str:
         """Its policies and its own settings as text, the same in every process, for fingerprints."""
-        return f"{super().terms}{[_told(one) for one in self.settings]!r}"
+        told = [_told(getattr(self, name)) for name in self.own if name not in self.runs and name not in self.values]
+        return f"{super().terms}{[*told, _told(self._targets)]!r}"
 
     @property
     def settings(self) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, overload
 
 import msgspec
@@ -95,6 +95,7 @@ class Buffer(Node, frozen=True, eq=False):
     _used: list[bool] = msgspec.field(default_factory=list)
 
     own: ClassVar[tuple[str, ...]] = ("items", "target", "max_parallel", "collect", "on_item_error")
+    values: ClassVar[tuple[str, ...]] = ("items",)
     runs: ClassVar[tuple[str, ...]] = ("target",)
     shape: ClassVar[tuple[str, str]] = ("[[", "]]")
     wire: ClassVar[str] = BUFFERED
@@ -102,6 +103,8 @@ class Buffer(Node, frozen=True, eq=False):
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:
         """The items."""
         items = required(self.items, "items=, an iterable or a reference to one", problems)
+        if items is not UNSET and not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
+            problems.append(f"items takes an iterable, such as a list, or a reference to one, not {items!r}")
         if required(self.target, "target=, what is run for each item", problems) is not UNSET:
             targets.append(as_task(self.target, "its target", problems))
         limit = self.max_parallel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal
 
 from msgspec import UNSET
@@ -9,7 +10,7 @@ from msgspec.structs import force_setattr as _set
 
 from nerv.errors import NervError
 from nerv.nodes.base import Node, required, stays_here
-from nerv.nodes.buffer import BufferComplete, complete
+from nerv.nodes.buffer import Buffer, BufferComplete, complete
 from nerv.outcomes import Ends, Gather
 from nerv.references import Output
 from nerv.symbols import BUFFERED
@@ -23,8 +24,9 @@ class Collector(Node, frozen=True, eq=False):
         id: its id.
         source: the Buffer's id.
         quorum: so many successes are enough.
-        remaining: what becomes of the rest then: "continue" or "cancel".
-        fields: as of all nodes; `timeout` limits the waiting.
+        timeout: seconds that it waits; then it fails with a `TaskTimeoutError`.
+        remaining: what becomes of the rest when there are enough: "continue" or "cancel".
+        fields: as of all nodes.
 
     Raises:
         WorkflowDefinitionError: a field's value can't be right.
@@ -34,6 +36,7 @@ class Collector(Node, frozen=True, eq=False):
     quorum: int | None = None
     remaining: Literal["continue", "cancel"] = "continue"
 
+    order: ClassVar[tuple[str, ...]] = ("id", "source", "quorum", "timeout", "remaining")
     own: ClassVar[tuple[str, ...]] = ("source", "quorum", "remaining")
     shape: ClassVar[tuple[str, str]] = ("[\\", "/]")
     wire: ClassVar[str] = BUFFERED
@@ -60,6 +63,13 @@ class Collector(Node, frozen=True, eq=False):
     def note(self) -> str:
         """How many are enough."""
         return "" if self.quorum is None else f"{self.quorum} are enough"
+
+    def objections(self, dependents: Collection[str], known: Mapping[str, TaskDef]) -> list[str]:  # noqa: ARG002
+        """A source that waits for its items itself, or has none."""
+        source = known.get(self.source)
+        if source is None or (isinstance(source, Buffer) and not source.collect):
+            return []
+        return [f"it collects from {self.source!r}, which sends nothing on its way; name a Buffer with collect=False"]
 
     @stays_here
     def act(self) -> Gather:

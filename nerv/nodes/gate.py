@@ -16,8 +16,9 @@ class Gate(Node, frozen=True, eq=False):
     Args:
         id: its id, and the name of its signal.
         prompt: the question; `execution.waiting()` shows it.
-        on_timeout: what happens after `timeout` seconds: "fail", with a `TaskTimeoutError`, or "skip", like a branch
-            that isn't taken. A default answer is the gate's `fallback`.
+        timeout: seconds that it waits; None: as long as it takes.
+        on_timeout: what happens after that: "fail", with a `TaskTimeoutError`, or "skip", like a branch that
+            isn't taken. A default answer is the gate's `fallback`.
         fields: as of all nodes.
 
     Raises:
@@ -27,7 +28,9 @@ class Gate(Node, frozen=True, eq=False):
     prompt: str = ""
     on_timeout: Literal["fail", "skip"] = "fail"
 
+    order: ClassVar[tuple[str, ...]] = ("id", "prompt", "timeout", "on_timeout")
     own: ClassVar[tuple[str, ...]] = ("prompt", "on_timeout")
+    values: ClassVar[tuple[str, ...]] = ("prompt",)
     shape: ClassVar[tuple[str, str]] = ("{{", "}}")
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002

@@ -30,6 +30,7 @@ class JournalNode(Node, frozen=True, eq=False):
     hook: Any = None
 
     own: ClassVar[tuple[str, ...]] = ("value", "hook")
+    values: ClassVar[tuple[str, ...]] = ("value",)
     shape: ClassVar[tuple[str, str]] = ("[(", ")]")
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002

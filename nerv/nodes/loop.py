@@ -35,6 +35,7 @@ class Loop(Node, frozen=True, eq=False):
     max_iterations: int = 1000
 
     own: ClassVar[tuple[str, ...]] = ("body", "until", "value", "max_iterations")
+    values: ClassVar[tuple[str, ...]] = ("value",)
     runs: ClassVar[tuple[str, ...]] = ("body",)
     shape: ClassVar[tuple[str, str]] = ("([", "])")
 

@@ -34,6 +34,7 @@ class Router(Node, frozen=True, eq=False):
     default: Any = None
 
     own: ClassVar[tuple[str, ...]] = ("value", "routes", "default")
+    values: ClassVar[tuple[str, ...]] = ("value",)
     shape: ClassVar[tuple[str, str]] = ("{", "}")
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002
@@ -68,7 +69,7 @@ class Router(Node, frozen=True, eq=False):
         ids = [one for _, some in self._pairs([]) for one in _ids(some)]
         return list(dict.fromkeys([*ids, *_ids(self.default)]))
 
-    def objections(self, dependents: Collection[str], known: Collection[str]) -> list[str]:
+    def objections(self, dependents: Collection[str], known: Mapping[str, TaskDef]) -> list[str]:
         """Branches that aren't there, or don't depend on it."""
         unknown = [
             f"it routes to {one!r}, which is no task{near(one, known)}" for one in self.branches if one not in known

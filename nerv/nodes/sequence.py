@@ -33,6 +33,7 @@ class Sequence(Node, frozen=True, eq=False):
     value: Any = None
 
     own: ClassVar[tuple[str, ...]] = ("steps", "value")
+    values: ClassVar[tuple[str, ...]] = ("value",)
     runs: ClassVar[tuple[str, ...]] = ("steps",)
     shape: ClassVar[tuple[str, str]] = ("[/", "/]")
 

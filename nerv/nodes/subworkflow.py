@@ -33,6 +33,7 @@ class SubWorkflow(Node, frozen=True, eq=False):
     params: Any = None
 
     own: ClassVar[tuple[str, ...]] = ("workflow", "params")
+    values: ClassVar[tuple[str, ...]] = ("params",)
     shape: ClassVar[tuple[str, str]] = ("[[", "]]")
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002

@@ -29,6 +29,7 @@ class Timer(Node, frozen=True, eq=False):
     at: datetime | float | Reference | None = None
 
     own: ClassVar[tuple[str, ...]] = ("seconds", "at")
+    values: ClassVar[tuple[str, ...]] = ("seconds", "at")
     shape: ClassVar[tuple[str, str]] = ("((", "))")
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002

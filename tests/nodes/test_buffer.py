@@ -11,6 +11,7 @@ from nerv import (
     BufferComplete,
     BufferDispatched,
     Collector,
+    Expand,
     FatalError,
     Output,
     Param,
@@ -250,6 +251,8 @@ def test_what_isnt_iterable_fails_the_buffer_by_name():
     assert isinstance(error, TypeError)
     assert "'b'" in str(error)
     assert "int" in str(error)
+    with pytest.raises(WorkflowDefinitionError, match=r"'b'.*a list.*not 3"):
+        Buffer("b", 3, double)
 
 
 def test_an_iterator_that_was_used_up_is_an_error():
@@ -392,8 +395,11 @@ def test_a_collector_may_be_late():
 
 
 def test_a_collectors_source_must_be_a_buffer_that_sends():
-    execution = go(TaskDef("b", same, args=(1,)), Collector("c", "b"))
-    assert "collect=False" in str(execution.failures["c"])
+    for source in (TaskDef("b", same, args=(1,)), Buffer("b", [1], same)):
+        with pytest.raises(WorkflowDefinitionError, match=r"'c'.*collect=False"):
+            of(source, Collector("c", "b"))
+    added = TaskDef("grow", lambda: Expand([TaskDef("b", same, args=(1,)), Collector("c", "b")]))
+    assert "collect=False" in str(go(added).failures["grow/c"])
     with pytest.raises(WorkflowDefinitionError, match="ghost"):
         of(Collector("c", "ghost"))
     with pytest.raises(WorkflowDefinitionError, match="quorum"):

@@ -315,7 +315,7 @@ def test_a_lambda_has_no_name_worth_showing():
 
 
 def test_a_buffer_says_what_it_runs_if_that_is_called_otherwise():
-    tasks = [Buffer("b", [1], double), Collector("c", "b"), Buffer("double", [1], double)]
+    tasks = [Buffer("b", [1], double, collect=False), Collector("c", "b"), Buffer("double", [1], double)]
     text = Workflow("w", tasks).to_mermaid()
     assert "Buffer b: double" in text
     assert '"Buffer double"' in text

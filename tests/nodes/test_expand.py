@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nerv import AddedTaskError, Expand, FatalError, Output, TaskDef, Workflow, WorkflowManager, run
+from nerv import AddedTaskError, Buffer, Expand, FatalError, Output, Param, TaskDef, Workflow, WorkflowManager, run
 from nerv.errors import WorkflowDefinitionError
 from tests.nodes.helpers import LONG, Gauge, fail, go, inc, of, same, status, statuses
 
@@ -91,6 +91,8 @@ def test_a_grandchild_sees_what_its_own_parent_depends_on_and_no_more():
         ([TaskDef("p", same, pool="inline")], ["'grow/p'", "'inline'"]),
         ([TaskDef("p", lambda: 1, pool="process")], ["'grow/p'"]),
         ([TaskDef("p", same, resources={"gpu": 1})], ["'grow/p'", "'gpu'"]),
+        ([TaskDef("p", same, args=(Param("day"),))], ["'p'", "'day'"]),
+        ([Buffer("p", [1], of(TaskDef("a", same, args=(Param("day"),))))], ["'p'", "'day'"]),
     ],
 )
 def test_what_cant_be_added_fails_the_task_that_adds_it_and_names_both(tasks, words):

@@ -239,7 +239,9 @@ NODES = {
 
 
 def around(node):
-    return of(TaskDef("src", same, args=(1,)), node, TaskDef("z", same, args=(2,), dependencies=["n"]))
+    collected = isinstance(node, Collector)
+    source = Buffer("src", [1], same, collect=False) if collected else TaskDef("src", same, args=(1,))
+    return of(source, node, TaskDef("z", same, args=(2,), dependencies=["n"]))
 
 
 @pytest.mark.parametrize("kind", NODES)
@@ -250,6 +252,36 @@ def test_the_same_node_makes_the_same_workflow_and_another_one_another(kind):
     assert one != around(TaskDef("n", inc))
     different = [around(NODES[other]()) for other in NODES if other != kind]
     assert all(one != another and one.fingerprint != another.fingerprint for another in different)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Buffer("n", [1], double), Buffer("n", [2, 3], double)),
+        (Sequence("n", [inc], 1), Sequence("n", [inc], 2)),
+        (Router("n", 1, {1: "z"}), Router("n", 2, {1: "z"})),
+        (JournalNode("n", 1), JournalNode("n", 2)),
+        (Gate("n", "sure?"), Gate("n", "really?")),
+        (Timer("n", 1), Timer("n", at=2)),
+        (Loop("n", inc, holds, 1), Loop("n", inc, holds, 2)),
+        (SubWorkflow("n", of(TaskDef("a", inc)), {"p": 1}), SubWorkflow("n", of(TaskDef("a", inc)), {"p": 2})),
+    ],
+    ids=lambda node: type(node).__name__,
+)
+def test_a_nodes_values_are_no_part_of_the_fingerprint(one, other):
+    assert around(one).fingerprint == around(other).fingerprint
+    assert around(one) != around(other)
+
+
+def test_fields_by_position_stand_where_they_are_written():
+    gate = Gate("n", "sure?", 5, "skip")
+    assert (gate.prompt, gate.timeout, gate.on_timeout) == ("sure?", 5, "skip")
+    collector = Collector("n", "src", 2, 5.0, "cancel")
+    assert (collector.source, collector.quorum, collector.timeout, collector.remaining) == ("src", 2, 5.0, "cancel")
+    with pytest.raises(TypeError, match="prompt"):
+        Gate("n", "sure?", prompt="sure?")
+    with pytest.raises(TypeError, match="positional"):
+        Gate("n", "sure?", 5, "skip", 6)
 
 
 @pytest.mark.parametrize("kind", NODES)
