@@ -85,6 +85,8 @@ class Mold:
         if pool is None:
             return
         self._pools.append(pool)
+        if getattr(step.fn, "delivers", False):
+            self._live.watch_wires()
         if step.has_policies:
             with self._live.engine.lock:  # limits are shared
                 self._terms[place] = admission.policing.terms_of(step, problems)

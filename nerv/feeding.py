@@ -104,6 +104,7 @@ class FedScheduler(Scheduler):
         over: how many of them have ended.
         on_start: called when the execution has begun.
         hear: called with each signal that is a message.
+        on_over: called with the first task of each message that has ended.
         signal: the name of these signals.
         feeder: what users send messages by.
     """
@@ -116,6 +117,7 @@ class FedScheduler(Scheduler):
         self.messages = self.over = 0
         self.on_start: Callable[[], object] = lambda: None
         self.hear: Callable[[Message], bool] = lambda _: False
+        self.on_over: Callable[[int], object] = lambda _: None
         self.signal: str | None = None
         self.feeder: FeederLike
         self._stretch_of: Sequence[int] = ()
@@ -170,6 +172,10 @@ class FedScheduler(Scheduler):
         for stretch, size in enumerate(self._sizes):
             self._left_there[message, stretch] = size
         family.lane = first
+
+    def is_entrance(self, number: int) -> bool:
+        """Whether a task is one of the first that a message comes to."""
+        return number in self._places and not self.needs_of(number)
 
     def open(self, family: Family) -> None:
         """A message's tasks may start."""
@@ -228,6 +234,7 @@ class FedScheduler(Scheduler):
         self._left[message] -= 1
         if not self._left[message]:
             self.over += 1
+            self.on_over(number - step)
             del self._left[message]
             for one in range(len(self._sizes)):
                 del self._left_there[message, one]

@@ -1,6 +1,7 @@
 """`Wires`: tells hooks what goes over the wires of one execution, and what became of it.
 
-A wire is a dependency: from a task to one that needs it. Just before the function of the task at its end is called,
+A wire is a dependency: from a task to one that needs it, or, in a fed flow, from where messages come in to the first
+steps of a message's lane. Just before the function of the task at its end is called,
 every hook of the wire is told of the intent and then that it was dispatched; once for each wire, however many attempts
 follow. When that task has ended for good, so has the delivery. The ends are read from the log, behind a cursor, like
 everything else that looks on; so nobody is called under the engine's lock.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from nerv.errors import NervError, TaskCancelledError, described
 from nerv.eventlog import TASK_CANCELLED, TASK_COMPLETED, TASK_FAILED, TASK_SKIPPED, WORKFLOW_RECOVERED
 from nerv.events import EventType
+from nerv.feeding import FedScheduler
 from nerv.journal.deliveries import DispatchHook
 from nerv.places import Somewhere
 from nerv.states import COMPLETED, SKIPPED
@@ -27,6 +30,7 @@ from nerv.states import COMPLETED, SKIPPED
 if TYPE_CHECKING:
     from nerv.calls import Call
     from nerv.live import Live
+    from nerv.tasks import TaskDef
 
 _log = logging.getLogger("nerv.wires")
 
@@ -63,6 +67,10 @@ class Wires:
         self._table = threading.Lock()  # of the next: who adds to it doesn't wait for hooks; nothing else inside it
         self._open: dict[int, list[_Entry]] = {}  # by the task that receives
         self._lanes: dict[int, dict[int, tuple[DispatchHook, str]]] = {}  # by lane, who has heard of it
+        self._fed = live.scheduler if isinstance(live.scheduler, FedScheduler) else None
+        self._over: deque[tuple[int, int]] = deque()  # the lanes of messages that have ended, and where in the log
+        if self._fed is not None:
+            self._fed.on_over = self._note_over
 
     # ---- on the way there, in the thread that calls the function ----------------------------------------------------
 
@@ -73,6 +81,8 @@ class Wires:
             Exception: what a hook's `on_intent` raised.
         """
         number = call.number
+        if self._fed is not None and number < len(self._live.workflow):
+            return  # it stands for a step of all messages, and is called when there are no more
         for source, name in self._sources(call):
             for hook in self._hooks_of(source):
                 if not any(entry.hook is hook and entry.source == source for entry in self._open.get(number, ())):
@@ -86,14 +96,16 @@ class Wires:
         if self._live.scheduler.has_ended(number):  # it was given up meanwhile
             self._end(number)
 
-    def _sources(self, call: Call) -> Iterator[tuple[int, str]]:
-        """The tasks that it needs and that have a result, with its own names for them."""
+    def _sources(self, call: Call) -> Iterator[tuple[int, str | None]]:
+        """The tasks that it needs and that have a result, with its own names for them; None: it needs the message."""
         scheduler = self._live.scheduler
+        if self._fed is not None and self._fed.is_entrance(call.number):
+            yield self._fed.source, None
         for name, number in zip(call.task.needs, scheduler.needs_of(call.number), strict=False):
             if scheduler.state[number] == COMPLETED:
                 yield number, name
 
-    def _intent(self, hook: DispatchHook, source: int, number: int, name: str) -> Any:
+    def _intent(self, hook: DispatchHook, source: int, number: int, name: str | None) -> Any:
         """Tell a hook of an intent, and have its name for it."""
         live = self._live
         from_id, to_id = str(live.log.ids[source]), str(live.log.ids[number])
@@ -101,13 +113,19 @@ class Wires:
         known = self._earlier.get((id(hook), lane_id, from_id, to_id))
         if known is not None:
             return known
-        payload = live.values.get(live.log.ids[source]) if name in live.tasks[number].outputs else None
+        payload = self._payload(source, live.tasks[number], name)
         kind = type(payload).__name__
         try:
             return hook.on_intent(lane_id=lane_id, from_id=from_id, to_id=to_id, payload_type=kind, payload=payload)
         except Exception as error:
             error.add_note(f"raised by on_intent of {_name(hook)} for the wire {from_id!r} -> {to_id!r}")
             raise
+
+    def _payload(self, source: int, task: TaskDef, name: str | None) -> Any:
+        """What goes over a wire; one that only orders carries nothing."""
+        if name is None:
+            return task.seen({}, {})[1]["item"] if "item" in task.asks_for else None
+        return self._live.values.get(self._live.log.ids[source]) if name in task.outputs else None
 
     def _hooks_of(self, source: int) -> tuple[DispatchHook, ...]:
         """The hooks of the wires that leave a task."""
@@ -120,7 +138,10 @@ class Wires:
     def _lane(self, hook: DispatchHook, number: int) -> str:
         """The id of the lane of a task; the hook will hear of its end."""
         families = self._live.scheduler.families
-        heard = self._lanes.setdefault(-1 if families is None else families.lane_of(number), {})
+        lane = -1 if families is None else families.lane_of(number)
+        if lane >= 0 and not families.of(lane).seed.lanes:  # type: ignore[union-attr]  # it is a lane, so there are
+            lane = _message(lane)
+        heard = self._lanes.setdefault(lane, {})
         if id(hook) not in heard:
             heard[id(hook)] = hook, Somewhere(self._live, number).lane_id
         return heard[id(hook)][1]
@@ -165,6 +186,14 @@ class Wires:
                 self._end(number)
                 if number in self._lanes:
                     self._end_lane(number)
+            while self._over and self._over[0][0] <= self._cursor:
+                lane = _message(self._over.popleft()[1])
+                if lane in self._lanes:
+                    self._end_lane(lane)
+
+    def _note_over(self, first: int) -> None:
+        """A message has ended (lock held)."""
+        self._over.append((len(self._live.log.records), first))
 
     def _end(self, number: int) -> None:
         """A task has ended for good, and with it what went to it."""
@@ -209,6 +238,11 @@ class Wires:
                 task_id=None if task < 0 else str(live.log.ids[task]),
                 data={"handler": name, "error": error, "event_id": None, "event_type": None},
             )
+
+
+def _message(first: int) -> int:
+    """The lane of a message: not the number of its first task, which ends before it."""
+    return -2 - first
 
 
 def _is_hook(given: object) -> TypeGuard[DispatchHook]:
