@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import threading
 
+import psutil
 import pytest
 
 from nerv import ConfigError
@@ -303,8 +304,10 @@ def test_a_torn_file_is_refused(tmp_path):
     path = tmp_path / "cache.db"
     SqliteStore(str(path)).close()
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ConfigError, match="can't be opened as a cache file: database disk image is malformed"):
+    with pytest.raises(ConfigError, match="can't be opened as a cache file: database disk image is malformed") as caught:
         SqliteStore(str(path))
+    assert caught.tb is not None, "its frames hold all that was opened"
+    assert str(path) not in [file.path for file in psutil.Process().open_files()]
 
 
 def test_an_empty_file_will_do(tmp_path):

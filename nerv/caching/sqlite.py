@@ -85,7 +85,9 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._file, timeout=BUSY, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        with ExitStack() as opened:
+            opened.enter_context(closing(connection)).execute("PRAGMA synchronous = NORMAL")
+            opened.pop_all()
         return connection
 
     def _prepare(self) -> None:

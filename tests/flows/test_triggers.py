@@ -9,6 +9,7 @@ import pytest
 
 from nerv import Every, Flow, OnSignal, Schedule, Watch, WorkflowDefinitionError, WorkflowManager
 from nerv.testing import FakeClock
+from tests.handshake import eventually
 
 LONG = 20.0
 
@@ -111,7 +112,7 @@ def test_a_file_is_a_message_once_it_stands_still(tmp_path):
         for size in range(1, 5):
             write(new, "x" * size, 1_000_000 + size)
             fed.clock.advance(0.6)
-        assert fed.execution.task("messages").status.name == "WAITING"
+        eventually(lambda: fed.execution.task("messages").status.name == "WAITING")
         growing = [*fed.execution.state["tasks"]]
         assert "see[1]" not in growing
         fed.clock.advance(2)
