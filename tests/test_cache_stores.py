@@ -304,7 +304,9 @@ def test_a_torn_file_is_refused(tmp_path):
     path = tmp_path / "cache.db"
     SqliteStore(str(path)).close()
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ConfigError, match="can't be opened as a cache file: database disk image is malformed") as caught:
+    with pytest.raises(
+        ConfigError, match="can't be opened as a cache file: database disk image is malformed"
+    ) as caught:
         SqliteStore(str(path))
     assert caught.tb is not None, "its frames hold all that was opened"
     assert str(path) not in [file.path for file in psutil.Process().open_files()]
