@@ -126,6 +126,42 @@ def test_attempts_share_one_delivery_in_every_pool(pool):
     assert hook.notes[2][2] is execution.failures["b"]
 
 
+def test_a_hook_that_takes_its_time_holds_up_no_other_coroutine():
+    came = threading.Event()
+
+    class Slow(Post):
+        def on_intent(self, **wire):
+            if wire["to_id"] == "held":
+                assert came.wait(PATIENCE)
+            return super().on_intent(**wire)
+
+    async def quick(n):
+        came.set()
+        return n
+
+    async def held(n):
+        return n + 1
+
+    held_task = TaskDef("held", held, args=(Output("a"),), priority=9)
+    execution = ran(Slow(), A, held_task, TaskDef("quick", quick, args=(Output("a"),)))
+    assert execution.results == {"a": 1, "held": 2, "quick": 1}
+
+
+@pytest.mark.parametrize("error", [OSError("disk is gone"), StopIteration("odd")])
+def test_what_on_intent_raises_is_a_coroutine_tasks_error_before_it_is_called(error):
+    class Refusing(Post):
+        def on_intent(self, **wire):
+            raise error
+
+    called = []
+
+    async def receive(n):
+        called.append(n)
+
+    execution = ran(Refusing(), A, TaskDef("b", receive, args=(Output("a"),)))
+    assert (execution.failures["b"], called) == (error, [])
+
+
 def test_coroutines_have_wires_too():
     async def later(n):
         return n + 1

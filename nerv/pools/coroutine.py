@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -108,14 +108,33 @@ class AsyncPool:
 
     async def _perform(self, call: Call) -> None:
         try:
-            fn, args, kwargs = call.prepare()
-            call.value = await fn(*args, **kwargs)
+            prepared = call.prepare() if call.live.wires is None else await self._aside(call)
+            if prepared is not None:
+                fn, args, kwargs = prepared
+                call.value = await fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is the task's failure, not the loop's
             call.error = error
         del self._tasks[call]
         if call.lent:
             self.source.recall(self, call)
         self._pump(call)
+
+    async def _aside(self, call: Call) -> Any:
+        """`call.prepare` in a thread of its own: hooks may take their time, and the loop goes on. None: it failed."""
+        loop: Any = self._loop
+        done = loop.create_future()
+
+        def prepare() -> None:
+            prepared = None
+            try:
+                prepared = call.prepare()
+            except BaseException as error:  # noqa: BLE001  whatever a hook raises is the task's failure
+                call.error = error
+            _soon(loop, lambda: done.done() or done.set_result(prepared))
+
+        name = f"nerv-{self.name}-hooks"
+        threading.Thread(target=copy_context().run, args=(prepare,), name=name, daemon=True).start()
+        return await done
 
     def is_running(self, call: Call, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether `call` is one of this pool's, running in `loop`."""
