@@ -37,6 +37,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from nerv.errors import described
 from nerv.eventlog import CODE_OF, CODES, TASK_PROGRESS, TASK_STARTED, WORKFLOW_STARTED, EventLog, Record
 from nerv.events import EventType
+from nerv.names import Numbers
 from nerv.references import MISSING, Missing
 from nerv.statuses import TaskStatus, WorkflowStatus
 from nerv.views import Progress, TaskProgress, TaskSet, TaskState, TaskStates, TaskStatuses
@@ -102,7 +103,7 @@ class History:
     def __init__(self, records: Sequence[Record], epoch: float) -> None:
         self.seq = 0  # records that are folded
         self.ids: list[str] = []
-        self.numbers: dict[str, int] = {}
+        self.numbers = Numbers()
         self._records = records
         self._epoch = epoch
         self._heads: list[Head] = []

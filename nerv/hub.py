@@ -122,6 +122,7 @@ class Hub:
         if stored is None or self._keeper is None:
             return None
         _joined(stored, workflow, params)
+        self._keeper.workflows.setdefault(workflow.name, workflow)  # now a fork of it has its code
         if stored.status.is_final:
             return stored
         if stored.status is not WorkflowStatus.INTERRUPTED:

@@ -8,7 +8,7 @@ characters on an id is a `LongId`, whose text is made when it is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, overload
 
 LONGEST: Final = 1000
@@ -57,6 +57,45 @@ def as_text(mapping: dict[str, T]) -> dict[str, T]:
     if any(isinstance(key, LongId) for key in mapping):
         return {str(key): mapping[key] for key in mapping}
     return mapping
+
+
+def refile(mapping: dict[str, Any], ids: Iterable[str]) -> None:
+    """File what a mapping holds by the text of a `LongId` under the id itself."""
+    for one in ids:
+        if isinstance(one, LongId) and (text := str(one)) in mapping:
+            dict.__setitem__(mapping, one, dict.__getitem__(mapping, text))  # its own might read what is stored
+            dict.__delitem__(mapping, text)
+
+
+class Numbers(dict[str, int]):
+    """Task id -> number. A `LongId` is found by its text too: through the text's hash, so that no text is kept."""
+
+    __slots__ = ("_looked_at", "_of_hash")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_hash: dict[int, list[str]] = {}
+        self._looked_at = 0
+
+    def __missing__(self, task_id: str) -> int:
+        if isinstance(task_id, str) and len(task_id) > LONGEST:
+            if len(self) > self._looked_at:
+                known = list(self)
+                for one in known[self._looked_at :]:
+                    if isinstance(one, LongId):
+                        self._of_hash.setdefault(hash(str(one)), []).append(one)
+                self._looked_at = len(known)  # two threads may do the same twice, which harms nobody
+            for one in self._of_hash.get(hash(task_id), ()):
+                if str(one) == task_id:
+                    return self[one]
+        raise KeyError(task_id)
+
+    def get(self, task_id: str, default: Any = None) -> Any:
+        """The number, or `default`."""
+        try:
+            return self[task_id]
+        except KeyError:
+            return default
 
 
 class Ids(Sequence[str]):

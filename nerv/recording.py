@@ -286,7 +286,7 @@ class Recorder:
         kept = live.kept
         assert kept is not None
         log, batch = live.log, work.batch
-        records, ids = log.records[kept.written :], list(log.ids[kept.ids_written :])
+        records, ids = log.records[kept.written :], list(map(str, log.ids[kept.ids_written :]))
         kept.gathered = kept.written + len(records)
         claims = [] if live.scheduler.staging is None else self._claims.of(live, self._engine.lives.values())
         if records or claims or ids:

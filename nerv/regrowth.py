@@ -15,7 +15,7 @@ from nerv.errors import JournalError
 from nerv.families import Family, Seed
 from nerv.feeding import FedScheduler
 from nerv.journal.lazy import LazyValues
-from nerv.names import Brood, Scope
+from nerv.names import Brood, Scope, refile
 from nerv.outcomes import Gather, Hold
 from nerv.outgrowth import found
 from nerv.states import COMPLETED, FAILED, GROWN, PENDING, RUNNING, SKIPPED, WAITING
@@ -55,10 +55,13 @@ class Regrowth:
             self._lanes.append(live.scheduler.feeder.regrow(data))
         else:
             self._grow(number, attempt, data)
-        if [str(one) for one in live.log.ids[before:]] != list(data["ids"]):
+        ids = live.log.ids[before:]
+        if list(map(str, ids)) != list(data["ids"]):
             raise JournalError(
                 f"execution {live.id!r}: task {live.log.ids[number]!r} added other tasks than it would add now"
             )
+        for kept in (live.values, live.errors, live.undo_errors):
+            refile(kept, ids)
 
     def _grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> None:
         live = self._live

@@ -203,7 +203,7 @@ def changed(refused: Sequence[tuple[str, str]]) -> str:
 def _unkept(live: Live, numbers: dict[str, int]) -> tuple[set[int], list[list[int]], list[int]]:
     """The completed tasks without a result, whose results each task is given, and those that make the execution's."""
     values = live.values
-    unkept = {number for task_id, number in numbers.items() if task_id not in values}
+    unkept = {number for number, task_id in enumerate(live.log.ids) if task_id not in values}
     own = len(live.workflow)
     needs = [
         [numbers[output] for output in task.outputs] if number < own else list(live.scheduler.needs_of(number))

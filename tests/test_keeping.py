@@ -513,6 +513,10 @@ def test_a_fork_runs_what_follows_and_uses_the_rest_again(file):
             manager.fork(before.id, "bb")
     with WorkflowManager(journal=file) as manager:
         assert manager.execution(fork.id)["c"] == "cba"
+        with pytest.raises(UnknownIdError, match="code of workflow"):
+            manager.fork(before.id, "c")
+        assert manager.start(chain("a", "b", "c"), {"n": 1}, execution_id=before.id)["c"] == "cba"
+        assert manager.fork(before.id, "c").wait(10), "it was shown the code when it was asked for the execution"
 
 
 def test_retry_runs_what_did_not_complete(file):

@@ -6,7 +6,19 @@ import time
 
 import pytest
 
-from nerv import AddedTaskError, Buffer, Expand, FatalError, Output, Param, TaskDef, Workflow, WorkflowManager, run
+from nerv import (
+    AddedTaskError,
+    Buffer,
+    Expand,
+    FatalError,
+    Output,
+    Param,
+    TaskDef,
+    TaskStatus,
+    Workflow,
+    WorkflowManager,
+    run,
+)
 from nerv.errors import WorkflowDefinitionError
 from tests.nodes.helpers import LONG, Gauge, fail, go, inc, of, same, status, statuses
 
@@ -218,6 +230,11 @@ def test_ten_thousand_deep_needs_no_recursion_and_no_quadratic_ids():
     deepest = "a" + "/x" * 10_000
     assert execution[deepest] == "end"
     assert execution.task(deepest).task_id == deepest
+    states = execution.state["tasks"]
+    assert states[deepest].status is TaskStatus.COMPLETED
+    assert {state.status for _, state in states.items()} == {TaskStatus.COMPLETED}
+    assert deepest in execution.project("completed_tasks")
+    assert deepest + "/x" not in states
     kept = sum(len(key) for key in execution.log.ids if isinstance(key, str))
     assert kept < 500 * 1000, "as text there are only short ones"
 

@@ -271,3 +271,42 @@ def test_nothing_that_was_added_starts_before_it_is_kept():
 
     execution = run(workflow("expand"), journal=Slow())
     assert execution["node"] == ["node/x0:0", "node/x2:1"]
+
+
+def burrow(ctx, levels):
+    CALLS.append(levels)
+    if not levels:
+        return Expand(
+            [TaskDef("left", note), Gate("gate"), TaskDef("end", same, args=(Output("gate"),))], Output("end")
+        )
+    return Expand([TaskDef("x", burrow, args=(levels - 1,))], result=Output("x"))
+
+
+def same(value):
+    return value
+
+
+def test_ids_of_thousands_of_characters_are_kept_and_found_again():
+    """Kept as text, found by their text, in the execution that goes on and in one that is only looked at."""
+    journal, depth = MemoryJournal(), 600
+    burrowing = Workflow("burrow", [TaskDef("a", burrow, args=(depth,)), TaskDef("b", same, args=(Output("a"),))])
+    deepest = "a" + "/x" * depth
+    assert len(deepest) > 1000
+    with WorkflowManager(journal=journal, grace=0.0) as manager:
+        before = manager.start(burrowing, execution_id="deep")
+        eventually(lambda: before.waiting() and before.task(f"{deepest}/left").status.is_final)
+    with WorkflowManager(journal=journal) as manager:
+        shown = manager.execution("deep")
+        assert shown[f"{deepest}/left"] == f"{deepest}/left:0"
+        (again,) = manager.recover(burrowing)
+        assert [waiting.task_id for waiting in again.waiting()] == [f"{deepest}/gate"]
+        assert again.state["tasks"][deepest].status.name == "RUNNING"
+        assert again.signal(f"{deepest}/gate", 7)
+        assert again.wait(20)
+        assert (again.status, again.result, again[deepest]) == (WorkflowStatus.COMPLETED, 7, 7)
+        assert (again[f"{deepest}/left"], len(again.results)) == (f"{deepest}/left:0", depth + 5)
+    assert sorted(CALLS, key=str) == sorted([*range(depth + 1), f"{deepest}/left"], key=str), "nothing ran twice"
+    with WorkflowManager(journal=journal) as manager:
+        done = manager.execution("deep")
+        assert (done[deepest], done.task(f"{deepest}/gate").result, len(done.results)) == (7, 7, depth + 5)
+        assert f"{deepest}/end" in done.project("completed_tasks")
