@@ -29,6 +29,7 @@ class FedWeaver(Weaver):
         self.last = Exit(Param("item"))
         self._trigger = trigger
         self._stretch = DIRECT
+        self._outside: list[int] = []  # for each `when` that is open, the stretch that it is in
         self._stretch_of: dict[str, int] = {}
         self._limits: list[int | None] = []
 
@@ -64,16 +65,33 @@ class FedWeaver(Weaver):
         return super()._add(task)
 
     def _buffer(self, max_parallel: Any) -> None:
-        if self._open:
-            self._note(None, "buffer() inside when(): a fed flow has buffers between its steps only")
         if max_parallel is not None and (type(max_parallel) is not int or max_parallel < 1):
             self._note(None, f"buffer takes a whole number from 1 as max_parallel, or None, not {max_parallel!r}")
         self._stretch = len(self._limits)
         self._limits.append(max_parallel)
 
     def _collect(self, id: Any, quorum: Any, timeout: Any, remaining: Any) -> None:  # noqa: ARG002  as unfed
-        if self._open or self._stretch == DIRECT:
+        outside = self._outside[-1] if self._outside else DIRECT
+        if self._stretch == outside:
             self._note(None, "collect() without buffer() before it, in the same branch; write .buffer() first")
         if quorum is not None or timeout is not None or remaining != "continue":
             self._note(None, "collect() takes nothing in a fed flow: messages have no number to wait for")
-        self._stretch = DIRECT
+        self._stretch = outside
+
+    def _when(self, predicate: Any, id: Any) -> None:
+        self._outside.append(self._stretch)
+        super()._when(predicate, id)
+
+    def _otherwise(self) -> None:
+        self._leave_branch()
+        super()._otherwise()
+
+    def _end_when(self) -> None:
+        self._leave_branch()
+        super()._end_when()
+        del self._outside[-1:]
+
+    def _leave_branch(self) -> None:
+        """A buffer in a branch ends with the branch."""
+        if self._outside:
+            self._stretch = self._outside[-1]

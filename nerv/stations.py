@@ -45,6 +45,7 @@ class Source(Node, frozen=True, eq=False):
 
     own: ClassVar[tuple[str, ...]] = ("trigger", "lane", "stretches", "limits")
     shape: ClassVar[tuple[str, str]] = ("[/", "/]")
+    feeds: ClassVar[bool] = True
 
     @property
     def symbol(self) -> Symbol:

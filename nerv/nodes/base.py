@@ -216,6 +216,7 @@ def entered(workflow: Workflow, params: Mapping[str, Any], task_id: str) -> Grow
 def as_task(given: Any, what: str, problems: list[str]) -> TaskDef:
     """The task that a node runs: `given` is a function, a TaskDef or a Workflow."""
     if isinstance(given, Workflow):
+        problems += not_fed(given, what)
         task = TaskDef("workflow", Enter(given), name=given.name)
         asked = {name: is_required for name, is_required in given.params.items() if name != "item"}
         _set(task, "_params", asked)
@@ -235,6 +236,14 @@ def as_task(given: Any, what: str, problems: list[str]) -> TaskDef:
     else:
         problems.append(f"{what} takes a function, a TaskDef or a Workflow, not {given!r}")
     return _NOTHING
+
+
+def not_fed(workflow: Workflow, what: str) -> list[str]:
+    """Why a node can't run a fed flow, if it is one."""
+    if not any(getattr(type(task), "feeds", False) for task in workflow.tasks.values()):
+        return []
+    fed = f"{what} is the fed flow {workflow.name!r}, which takes messages until it is closed"
+    return [f"{fed}; give its steps to a Flow without a trigger, or start it by itself and send it messages"]
 
 
 def _name(fn: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import GeneratorType
 from typing import Any, ClassVar, Literal, overload
 
 import msgspec
@@ -130,6 +131,10 @@ class Buffer(Node, frozen=True, eq=False):
                     f"task {ctx.task_id!r}: its items are an iterator, which was used up before; give it a list"
                 )
             self._used.append(True)
+        if isinstance(items, GeneratorType) and items.gi_frame is None:
+            raise TypeError(
+                f"task {ctx.task_id!r}: its items are a generator, which another task has used up; return a list there"
+            )
         try:
             iterator = iter(items)
         except TypeError:

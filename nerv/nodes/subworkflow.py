@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from msgspec import UNSET
 
 from nerv.context import TaskContext
-from nerv.nodes.base import Node, entered, required, stays_here
+from nerv.nodes.base import Node, entered, not_fed, required, stays_here
 from nerv.outcomes import Grow
 from nerv.references import Reference
 from nerv.symbols import Symbol
@@ -45,6 +45,8 @@ class SubWorkflow(Node, frozen=True, eq=False):
         if not isinstance(workflow, Workflow):
             hint = "; call it to get one" if getattr(type(workflow), "is_nerv_workflow", False) else ""
             problems.append(f"workflow takes a Workflow, not {workflow!r}{hint}")
+        elif problem := not_fed(workflow, "its workflow"):
+            problems += problem
         elif isinstance(given, Mapping):
             missing = [name for name, is_required in workflow.params.items() if is_required and name not in given]
             problems += [f"workflow {workflow.name!r} needs the param {name!r}; give it in params=" for name in missing]

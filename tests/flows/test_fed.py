@@ -353,7 +353,6 @@ def test_a_part_of_a_fed_flow_is_refused():
 WRONG = {
     "a trigger that is none": (Flow("f").triggered_by("daily").then(same), "a trigger such as"),
     "a negative limit": (FED.buffer(-1).then(same), "max_parallel"),
-    "a buffer in a branch": (FED.then(same).when(bool).buffer().then(again).end_when(), "inside when"),
     "a collect without buffer": (FED.then(same).collect(), "without buffer"),
     "a quorum of messages": (FED.buffer().then(same).collect(quorum=3), "takes nothing"),
     "no steps": (FED, "no steps"),
