@@ -131,6 +131,18 @@ def large(bench: Bench) -> Iterator[Figure]:
     yield Figure("large", f"memory a task at {sizes[-1]:,}, all told", Target(2500, " B"), held)
 
 
+def buffer(bench: Bench) -> Iterator[Figure]:
+    """No-ops that one Buffer adds while it runs, next to as many that were there at the start."""
+    items = bench.size(100_000, 300)
+    given: Order = ("nerv_threads", {"shape": "wide", "tasks": items})
+    added: list[Order] = [("nerv_items", {"items": items, "limit": limit}) for limit in (None, 8)]
+    core, *sides = bench.alternating(FEW_ROUNDS, given, *added)
+    for samples, how in zip(sides, ("all at once", "8 at a time"), strict=True):
+        note = f"{middle(samples):.1f} us an item, {middle(core):.1f} a task; {by_processor(samples, core)}"
+        work = f"{items:,} items of one Buffer, {how} / tasks given"
+        yield Figure("buffer", work, Target(2), ratios(samples, core), note)
+
+
 def plan(bench: Bench) -> Iterator[Figure]:
     """TaskDefs, Workflow and levels next to Kahn's algorithm over ints."""
     work = {"tasks": bench.size(1_000_000, 2_000)}
@@ -310,6 +322,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     **{shape: partial(overhead, shape) for shape in SHAPES},
     "dask": dask,
     "large": large,
+    "buffer": buffer,
     "plan": plan,
     "sleep": sleep,
     "cpu": cpu,

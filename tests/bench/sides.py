@@ -188,6 +188,29 @@ def nerv_large(tasks: int, workers: int = 4) -> Figures:
     }
 
 
+def nerv_items(items: int, limit: int | None, workers: int = 4, repeats: int = 3) -> Figures:
+    """`nerv.run` of one Buffer whose target does nothing."""
+
+    def buffered(count: int) -> nerv.Workflow:
+        return nerv.Workflow("items", [nerv.Buffer("b", list(range(count)), itself, max_parallel=limit)])
+
+    nerv.run(buffered(WARM_UP), workers=workers)
+    workflow = buffered(items)
+
+    def once() -> Stopwatch:
+        with Stopwatch() as watch:
+            execution = nerv.run(workflow, workers=workers)
+        assert execution["b"].successful == items
+        return watch
+
+    return per_task(repeats, items, once)
+
+
+def itself(item: int) -> int:
+    """What is done with an item."""
+    return item
+
+
 def resident() -> int:
     """Bytes of memory that this process has."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -471,6 +494,7 @@ SIDES: dict[str, Callable[..., Figures]] = {
         floor_threads, nerv_threads, nerv_watched, dask_threads, nerv_large, nerv_plan, floor_plan, nerv_naps,
         floor_naps, nerv_recorded, floor_recorded, nerv_burn, bare_burn, nerv_tiny, floor_tiny, nerv_questions,
         nerv_idle,
+        nerv_items,
         nerv_plain,
         nerv_policed,
         nerv_placed,
