@@ -68,6 +68,9 @@ class Branching(TaskStates):
         self.state.extend(bytes(count))
         self.attempts.extend([0] * count)
         self.unfinished += count
+        if self.saga is not None:
+            self.saga.grown([first + place for place, rule in enumerate(seed.rules) if rule == ALL_FINISHED])
+            self._floor = self.saga.floor
 
     def own_dependents(self) -> list[list[int]]:
         """Who needs whom, in a list of its own; those in it may be the workflow's."""
@@ -267,6 +270,9 @@ class Branching(TaskStates):
         """From now on there may be something to undo."""
         self.saga = saga
         self._is_free = False
+        if self.families is not None:
+            added = range(self.families.base, len(self.state))
+            saga.grown([number for number in added if self.rules[number] == ALL_FINISHED], len(self.families.last))
         self._floor = saga.floor
 
     # ---- what counts ------------------------------------------------------------------------------------------------

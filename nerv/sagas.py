@@ -2,7 +2,8 @@
 
 A part of the scheduler, as pure as it is; executions without `compensate` don't have one. When nothing but all_finished
 tasks is left and the execution can't succeed any more, completed tasks that have a compensation are undone, the last
-completed first, one after another. all_finished tasks that haven't started wait until that is over.
+completed first, one after another. all_finished tasks that haven't started wait until that is over. Where some of these
+were added while it ran, whoever waits for them, and can't complete any more, isn't waited for either.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from nerv.eventlog import TASK_COMPLETED, Record
 from nerv.graph import NUMBER_MASK
+from nerv.states import ALL_FINISHED
 
 if TYPE_CHECKING:
     from nerv.detours import Detours
+    from nerv.families import Family
 
 
 class Saga:
@@ -23,11 +26,12 @@ class Saga:
 
     Args:
         undoable: the numbers of the tasks that have a compensation.
-        cleanup: the numbers of the all_finished tasks.
+        cleanup: the numbers of the all_finished tasks, of those that are there so far.
 
     Attributes:
         left: what is still to be undone, the next one last; None before it began.
         tries: how often the next one was attempted.
+        floor: with more unfinished tasks than that it isn't time yet.
     """
 
     def __init__(self, undoable: Container[int], cleanup: Sequence[int]) -> None:
@@ -36,8 +40,17 @@ class Saga:
         self.undone_before: Container[int] = ()  # in a process that died
         self.floor = len(cleanup)
         self._undoable = undoable
-        self._cleanup = cleanup
+        self._cleanup = [*cleanup]
+        self._growths = 0
+        self._has_added = False  # whether there is cleanup among what was added
         self._held: list[int] = []
+
+    def grown(self, cleanup: Sequence[int], times: int = 1) -> None:
+        """A task has added others, or several have, and wait for them; these are the all_finished ones."""
+        self._growths += times
+        self._cleanup += cleanup
+        self._has_added |= bool(cleanup)
+        self.floor = len(self._cleanup) + (self._growths if self._has_added else 0)
 
     def holds(self, scheduler: Detours) -> bool:
         """Asked when there may be nothing left but cleanup: whether something has to be undone first."""
@@ -52,7 +65,25 @@ class Saga:
         return bool(self.left)
 
     def _is_time(self, scheduler: Detours) -> bool:
-        return scheduler.unfinished == sum(not scheduler.has_ended(number) for number in self._cleanup)
+        left = sum(not scheduler.has_ended(number) for number in self._cleanup)
+        return scheduler.unfinished == left + (len(self._doomed(scheduler)) if self._has_added else 0)
+
+    def _doomed(self, scheduler: Detours) -> set[int]:
+        """Tasks, but for cleanup, that wait for what they have added, and won't complete whatever becomes of that."""
+        families, doomed = scheduler.families, set[int]()
+        assert families is not None
+        rules = scheduler.rules
+        waiting = {one for one in families.open if rules[one] != ALL_FINISHED and not scheduler.has_ended(one)}
+        for one in waiting:
+            family: Family | None = families.open[one]
+            if scheduler.stopping and one not in self._undoable:
+                doomed.add(one)
+            if families.open[one].failed < 0:
+                continue
+            while family is not None and family.parent in waiting and family.seed.fails and not family.keeps:
+                doomed.add(family.parent)
+                family = families.of(family.parent)
+        return doomed
 
     def _completed(self, records: Sequence[Record]) -> list[int]:
         return [

@@ -195,6 +195,46 @@ def test_what_a_task_has_added_is_undone_too(book):
     assert book.undone == ["grown", "x2", "x1", "x0"]
 
 
+@pytest.mark.parametrize("policy", ["fail_fast", "continue"])
+@pytest.mark.parametrize("depth", [0, 2])
+def test_cleanup_that_a_task_has_added_waits_until_all_is_undone(book, policy, depth):
+    def grow(left):
+        if left:
+            return Expand([TaskDef("in", grow, args=(left - 1,))])
+        clean = TaskDef("clean", book.undo, args=("clean",), dependencies=["fails"], run_when="all_finished")
+        return Expand([book.task("a"), TaskDef("fails", boom, dependencies=["a"]), clean])
+
+    with Rig(failure_policy=policy) as rig:
+        execution = rig.run(book.task("first"), TaskDef("grow", grow, args=(depth,), dependencies=["first"]))
+    assert book.undone == ["a", "first", "clean"]
+    assert execution.status is WorkflowStatus.FAILED
+
+
+def test_cleanup_of_what_can_still_complete_is_waited_for(book):
+    """Something else has failed; what `grow` has added goes well, so it ends first, and is undone with the rest."""
+
+    def grow():
+        return Expand([book.task("a"), TaskDef("clean", int, dependencies=["a"], run_when="all_finished")])
+
+    after = TaskDef("after", int, dependencies=["grow"])
+    tasks = [TaskDef("fails", boom), TaskDef("grow", grow, compensate=lambda _: book.undo("grow")), after]
+    with Rig(failure_policy="continue", seconds={"grow/a": 5, "grow/clean": 5}) as rig:
+        execution = rig.run(*tasks)
+    assert book.undone == ["grow", "a"]
+    assert execution.task("after").status is TaskStatus.COMPLETED
+
+
+def test_a_compensation_that_is_added_late_knows_of_the_cleanup_that_was_added_before(book):
+    def early():
+        clean = TaskDef("clean", book.undo, args=("clean",), dependencies=["slow"], run_when="all_finished")
+        return Expand([TaskDef("slow", boom), clean])
+
+    with Rig(failure_policy="continue", seconds={"early/slow": 9}) as rig:
+        rig.run(TaskDef("early", early), TaskDef("late", lambda: Expand([book.task("a")]), dependencies=["go"]),
+                TaskDef("go", int))  # fmt: skip
+    assert book.undone == ["a", "clean"]
+
+
 def test_several_failures_undo_once(book):
     with Rig(failure_policy="continue", workers=8) as rig:
         rig.run(book.task("a"), *[TaskDef(f"fails {i}", boom, dependencies=["a"]) for i in range(5)])
