@@ -42,7 +42,8 @@ class Recording:
     def add(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], after: Any) -> Output[Any]:
         """Add a call of `task`; the ids are `parse`, `parse-2`, `parse-3` ..."""
         base = str(task.options.get("id") or getattr(task, "__name__", ""))  # without a name, TaskDef says what to do
-        definition = task.define(id=self.base_id(base), args=args, kwargs=kwargs, dependencies=after)
+        given = {"args": args, "kwargs": kwargs} if args or kwargs else {}
+        definition = task.define(id=self.base_id(base), dependencies=task.behind(after), **given)
         self.tasks.append(definition)
         return Output(definition.id)
 
@@ -93,12 +94,20 @@ class Task(Generic[P, R]):
         name = str(self.options.get("id") or getattr(self, "__name__", ""))
         if recording is None:
             raise TypeError(f"{name}.map() adds a Buffer to the workflow whose body calls it; here, call {name}(item)")
-        node = Buffer(recording.base_id(name), items, self.define(), max_parallel, dependencies=after, name=name)
+        target, needs = self.define(dependencies=()), self.behind(after)  # not each item, but the whole comes behind
+        node = Buffer(recording.base_id(name), items, target, max_parallel, dependencies=needs, name=name)
         recording.tasks.append(node)
         return Output(node.id).attribute("results")
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else Task(self.fn.__get__(instance, owner), self.options)
+
+    def behind(self, after: Any) -> Any:
+        """What a call in a body comes behind: `after`, and what the decorator was given."""
+        always = self.options.get("dependencies")
+        if not always or isinstance(after, (str, TaskDef, Output)):  # what can't be is refused by the TaskDef
+            return after
+        return [*always, *after]
 
     def define(self, **fields: Any) -> TaskDef:
         """A TaskDef of this function: the decorator's options, overridden by `fields` (`id=`, `args=` ...)."""

@@ -129,6 +129,7 @@ class WorkflowManager(Hub):
     def _fork(
         self, execution_id: str, tasks: Sequence[str], params: Mapping[str, Any] | None, workflow: Workflow | None
     ) -> Execution:
+        self.execution(execution_id)  # an unknown id is that, also where there is no journal
         live, start = self._keeping.fork(execution_id, tasks, params, workflow)
         return self._launch(live, start, None)
 

@@ -83,11 +83,14 @@ class Output(Reference, Generic[T]):
     def __init__(self, task_id: str, default: Any = MISSING) -> None:
         if not isinstance(task_id, str):
             raise TypeError(f"Output takes a task's id, a str, not {task_id!r}{_meant(task_id)}")
+        if default is not MISSING:
+            _check_plain(default, "a default")
         _set(self, "task_id", task_id)
         _set(self, "default", default)
         _set(self, "path", ())
 
     def __getitem__(self, key: Any) -> Output[Any]:
+        _check_plain(key, "a key")
         return self._reaching(("item", key))
 
     def attribute(self, name: str) -> Output[Any]:
@@ -172,6 +175,8 @@ class Param(Reference):
     def __init__(self, name: str, default: Any = MISSING) -> None:
         if not isinstance(name, str):
             raise TypeError(f"Param takes a param's name, a str, not {name!r}")
+        if default is not MISSING:
+            _check_plain(default, "a default")
         _set(self, "name", name)
         _set(self, "default", default)
 
@@ -189,6 +194,11 @@ def _output(task_id: str, default: Any, path: tuple[tuple[str, Any], ...]) -> Ou
     output: Output[Any] = Output(task_id, default)
     _set(output, "path", path)
     return output
+
+
+def _check_plain(value: object, what: str) -> None:
+    if type(value) not in _PLAIN and _refers(value):
+        raise TypeError(f"{what} is a plain value, not {value!r}; give the task both as arguments, and let it choose")
 
 
 def _meant(value: object) -> str:

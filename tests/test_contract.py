@@ -460,6 +460,28 @@ def test_an_unknown_id_is_a_key_error_that_is_a_nerv_error(ask):
     assert "extrakt" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda m: m.execution("none"),
+        lambda m: m.add_task("none", TaskDef("a", one)),
+        lambda m: m.execute_workflow("none"),
+        lambda m: m.get_workflow_status("none"),
+        lambda m: m.get_task_status("none"),
+        lambda m: m.get_task_status("a", "none"),
+        lambda m: m.fork("none", "a"),
+        lambda m: m.retry("none"),
+        lambda m: m.state_projector.at("none", 1),
+        lambda m: m.state_projector.project("progress", execution="none"),
+    ],
+)
+def test_a_manager_says_whom_it_does_not_know(manager, ask):
+    """With a journal or without one."""
+    with pytest.raises(KeyError, match="'none'") as caught:
+        ask(manager)
+    assert isinstance(caught.value, nerv.NervError)
+
+
 # ---- the manager -----------------------------------------------------------------------------------------------------
 
 

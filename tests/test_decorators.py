@@ -181,6 +181,30 @@ def test_after_adds_order():
         wrong()
 
 
+def test_fields_of_the_decorator_hold_in_a_body_too():
+    """What it comes behind is added to `after`; arguments are those of the call, if it has any."""
+
+    @task(dependencies=["double"], args=(5,), kwargs={"y": 6})
+    def plus(x, y):
+        return x + y
+
+    @workflow
+    def steps():
+        double(1)
+        other = double(2)
+        plus()
+        plus(1, 2, after=[other])
+        plus.map([1, 2], after=[other])
+
+    made = steps()
+    assert [made.tasks[name].dependencies for name in ("plus", "plus-2", "plus-3")] == [
+        ("double",),
+        ("double", "double-2"),
+        ("double", "double-2"),
+    ]
+    assert run(made.select(["plus", "plus-2"])).result == {"plus": 11, "plus-2": 3}
+
+
 def test_a_body_may_take_arguments_and_call_helpers():
     """Factories are functions: plain arguments, Params, loops and helpers that call tasks."""
 

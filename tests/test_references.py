@@ -347,6 +347,22 @@ def test_references_where_they_can_not_be_filled_in_are_refused(argument, remedy
     assert remedy in text
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Output("a")[Output("b")],
+        lambda: Output("a")[0][Param("p")],
+        lambda: Output.first("a", "b")[Param("p")],
+        lambda: Output("a", default=Output("b")),
+        lambda: Param("p", default=[{"k": Output("b")}]),
+        lambda: Output("a", default=TaskDef("b", give)),
+    ],
+)
+def test_a_key_or_default_that_is_a_reference_would_never_be_filled_in(made):
+    with pytest.raises(TypeError, match=r"is a plain value, not .*; give the task both"):
+        made()
+
+
 def test_an_output_is_of_an_id():
     """A TaskDef or number in its place is a TypeError with what to write."""
     with pytest.raises(TypeError, match=r"write Output\('a'\)"):
