@@ -18,7 +18,6 @@ from nerv.states import ALL_FINISHED
 
 if TYPE_CHECKING:
     from nerv.detours import Detours
-    from nerv.families import Family
 
 
 class Saga:
@@ -75,14 +74,17 @@ class Saga:
         rules = scheduler.rules
         waiting = {one for one in families.open if rules[one] != ALL_FINISHED and not scheduler.has_ended(one)}
         for one in waiting:
-            family: Family | None = families.open[one]
             if scheduler.stopping and one not in self._undoable:
                 doomed.add(one)
-            if families.open[one].failed < 0:
+            parent, family = one, families.open[one]
+            if family.failed < 0:
                 continue
-            while family is not None and family.parent in waiting and family.seed.fails and not family.keeps:
-                doomed.add(family.parent)
-                family = families.of(family.parent)
+            while parent in waiting and family.seed.fails and not family.keeps:
+                doomed.add(parent)
+                own = families.of(parent)
+                if own is None:
+                    break
+                parent, family = own.parent, own
         return doomed
 
     def _completed(self, records: Sequence[Record]) -> list[int]:
