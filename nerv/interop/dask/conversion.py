@@ -14,6 +14,7 @@ from dask.core import flatten
 from nerv.errors import Problem, WorkflowDefinitionError
 from nerv.fields import TaskMetadata
 from nerv.functions import is_coroutine_function, wants_context
+from nerv.interop.abroad import Abroad
 from nerv.interop.dask.nodes import Culled, as_nodes, evaluate
 from nerv.references import Names, Output, Param, scan
 from nerv.tasks import TaskDef
@@ -144,11 +145,9 @@ _ESCAPES: Final = str.maketrans({"[": "%5B", "]": "%5D", "/": "%2F"})
 
 # ---- from nerv to Dask ----------------------------------------------------------------------------------------------
 
-_CARRIED: Final = frozenset({
+_DASK: Final = Abroad("dask", "a Dask graph", {
     "id", "fn", "name", "description", "dependencies", "args", "kwargs", "priority", "pool", "metadata", "durable",
 })  # fmt: skip
-_ASKING: Final = [field for field in TaskDef.__struct_fields__ if field not in _CARRIED and not field.startswith("_")]
-_PLAIN: Final = TaskDef("plain")
 
 
 def to_dask(workflow: Workflow, params: Mapping[str, Any] | None = None) -> dict[Any, GraphNode]:
@@ -221,25 +220,9 @@ def _literal(value: Any) -> Any:
 
 def _beyond(task: TaskDef, params: Mapping[str, Any]) -> list[Problem]:
     """What a Dask graph can't hold of a task."""
-    if type(task) is not TaskDef:
-        return [Problem(task.id, "node", f"task {task.id!r} is a {type(task).__name__}; a Dask graph has no nodes")]
-    asked = [
-        f"{field}={value!r}" for field in _ASKING if not _same(value := getattr(task, field), getattr(_PLAIN, field))
-    ]
+    asked = []
     if task.fn is not None and wants_context(task.fn):
         asked.append("the context")
     if task.fn is not None and is_coroutine_function(task.fn):
         asked.append("an event loop (its function is a coroutine function)")
-    problems = [
-        Problem(task.id, "dask", f"task {task.id!r} asks for {one}, which a Dask graph hasn't got") for one in asked
-    ]
-    problems += [
-        Problem(task.id, "param", f"task {task.id!r} needs the param {name!r}; pass params that hold it")
-        for name, required in task.params.items()
-        if required and name not in params
-    ]
-    return problems
-
-
-def _same(value: object, default: object) -> bool:
-    return value is default or (isinstance(value, (str, bool, int)) and value == default)
+    return _DASK.problems(task, params, asked)

@@ -17,6 +17,7 @@ from nerv.errors import Problem, WorkflowDefinitionError
 from nerv.execution import Execution
 from nerv.fields import TaskMetadata
 from nerv.functions import is_coroutine_function, wants_context
+from nerv.interop.abroad import Abroad
 from nerv.interop.taskmap.graph import Graph, GraphError, GraphLike, failed_tasks, mark_as_done, not_run_tasks, record
 from nerv.interop.taskmap.steps import CoroutineStep, Kind, Step, places, step
 from nerv.references import MISSING, Output
@@ -208,11 +209,9 @@ def _remember(origin: Origin) -> TaskMetadata:
 
 # ---- from nerv to taskmap -------------------------------------------------------------------------------------------
 
-_CARRIED: Final = frozenset({
+_TASKMAP: Final = Abroad("taskmap", "taskmap", {
     "id", "fn", "name", "description", "dependencies", "args", "kwargs", "priority", "pool", "metadata",
 })  # fmt: skip
-_ASKING: Final = [field for field in TaskDef.__struct_fields__ if field not in _CARRIED and not field.startswith("_")]
-_PLAIN: Final = TaskDef("plain")
 
 
 def to_taskmap(workflow: Workflow | Execution, params: Mapping[str, Any] | None = None) -> Graph:
@@ -297,25 +296,5 @@ def _as_origin(task: TaskDef, params: Mapping[str, Any]) -> Origin:
 
 def _beyond(task: TaskDef, params: Mapping[str, Any]) -> list[Problem]:
     """What taskmap can't do for a task."""
-    if type(task) is not TaskDef:
-        return [Problem(task.id, "node", f"task {task.id!r} is a {type(task).__name__}; taskmap has no nodes")]
-    asked = [
-        f"{field}={value!r}"
-        for field in _ASKING
-        if not _same(value := getattr(task, field), getattr(_PLAIN, field))
-    ]
-    if task.fn is not None and _origin(task) is None and wants_context(task.fn):
-        asked.append("the context")
-    problems = [
-        Problem(task.id, "taskmap", f"task {task.id!r} asks for {one}, which taskmap hasn't got") for one in asked
-    ]
-    problems += [
-        Problem(task.id, "param", f"task {task.id!r} needs the param {name!r}; pass params that hold it")
-        for name, required in task.params.items()
-        if required and name not in params
-    ]
-    return problems
-
-
-def _same(value: object, default: object) -> bool:
-    return value is default or (isinstance(value, (str, bool, int)) and value == default)
+    needs_context = task.fn is not None and _origin(task) is None and wants_context(task.fn)
+    return _TASKMAP.problems(task, params, ["the context"] if needs_context else [])
