@@ -947,24 +947,6 @@ def test_the_history_keeps_the_newest_deltas_only():
     assert (history[0].index, history[-1].index, len(history)) == (3, HISTORY_LIMIT + 2, HISTORY_LIMIT)
 
 
-def test_eight_threads_lose_no_update():
-    projector = StateProjector({"n": 0})
-    barrier = threading.Barrier(8)
-
-    def work():
-        barrier.wait(10)
-        for _ in range(100):
-            projector.update_state(lambda state: state.set("n", state["n"] + 1))
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert projector.get_state()["n"] == 800
-    assert [delta.index for delta in projector.get_delta_history()] == [*range(1, 801)]
-
-
 def test_a_delta_waits_for_the_one_before_it():
     projector = StateProjector({"n": 1})
     other = threading.Thread(target=projector.update_state, args=(lambda state: state.set("n", state["n"] + 1),))

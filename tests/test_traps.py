@@ -190,6 +190,7 @@ def test_concurrent_updates_lose_nothing():
     for thread in threads:
         thread.join()
     assert projector.get_state()["n"] == 800
+    assert [delta.index for delta in projector.get_delta_history()] == [*range(1, 801)]
 
 
 def test_a_query_does_not_replay_what_was_folded():

@@ -33,7 +33,7 @@ from nerv.functions import is_coroutine_function
 from nerv.pools.base import Source
 from nerv.pools.dask_cluster import CENSUS, Cluster
 from nerv.pools.dask_orders import Deaths, Orders, Ticket
-from nerv.pools.script import is_being_loaded
+from nerv.pools.script import too_soon
 from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
@@ -96,11 +96,8 @@ class DaskPool:
 
     def objection(self, task: TaskDef) -> str | None:
         """No cluster, coroutine functions, functions and arguments that can't be pickled."""
-        if is_being_loaded():
-            return (
-                "can't start: this script is being imported by one of its own worker processes; "
-                'put what starts work under `if __name__ == "__main__":`'
-            )
+        if (objection := too_soon()) is not None:
+            return objection
         if task.fn is not None and is_coroutine_function(task.fn):
             return f"is a coroutine function, which the pool {self.name!r} can't run; leave out pool="
         return self._opened() or self._orders.objection(task)

@@ -39,7 +39,7 @@ from nerv.pools.base import Source
 from nerv.pools.child import Child
 from nerv.pools.crew import LAST, MISSTARTS, Crew
 from nerv.pools.receiving import record, settle
-from nerv.pools.script import is_being_loaded
+from nerv.pools.script import too_soon
 from nerv.pools.sending import Sender
 from nerv.pools.stride import CHUNK, Stride
 from nerv.pools.wire import Frame
@@ -82,12 +82,7 @@ class ProcessPool:
 
     def objection(self, task: TaskDef) -> str | None:
         """Coroutine functions, functions without an importable name, arguments that can't be pickled."""
-        if is_being_loaded():
-            return (
-                "can't start: this script is being imported by one of its own worker processes; "
-                'put what starts work under `if __name__ == "__main__":`'
-            )
-        return self._sender.objection(task)
+        return too_soon() or self._sender.objection(task)
 
     # ---- told by the engine, under its lock -------------------------------------------------------------------------
 

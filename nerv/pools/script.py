@@ -45,6 +45,16 @@ def is_being_loaded() -> bool:
     return process is not None and getattr(process.current_process(), "_inheriting", False)
 
 
+def too_soon() -> str | None:
+    """Why work can't be started now: a worker is loading the script, which starts work whenever it is loaded."""
+    if not is_being_loaded():
+        return None
+    return (
+        "can't start: this script is being imported by one of its own worker processes; "
+        'put what starts work under `if __name__ == "__main__":`'
+    )
+
+
 def is_guarded() -> bool:
     """Whether the program's script looks as if it could be loaded once more without doing its work once more: it asks
     for its name. One that isn't loaded anywhere else needs no guard.
