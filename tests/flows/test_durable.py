@@ -113,7 +113,7 @@ def outcome(execution):
 
 
 class Floor:
-    """Follows an execution's events, and sees to it that turns and limits hold."""
+    """Follows an execution's events, and sees to it that turns and limits hold, and that each Station ends last."""
 
     def __init__(self, workflow):
         source = workflow.tasks["messages"]
@@ -123,13 +123,21 @@ class Floor:
         self.ended = {}  # (stretch, message) -> its steps there that have ended
         self.last = {}  # step on a direct wire -> the message that ended there last
 
+    def place(self, step):
+        return step if self.steps[step] == DIRECT else self.steps[step]
+
     def hear(self, event):
+        if event.type == "TASK_COMPLETED" and event.task_id in self.steps:
+            place = self.place(event.task_id)
+            over = [
+                message for (where, message), steps in self.ended.items() if where == place and event.task_id in steps
+            ]
+            assert len(over) == MESSAGES, event
         found = re.fullmatch(r"(.+)\[(\d+)\]", event.task_id or "")
         if found is None or found[1] not in self.steps:
             return
         step, message = found[1], int(found[2])
-        stretch = self.steps[step]
-        place = step if stretch == DIRECT else stretch
+        stretch, place = self.steps[step], self.place(step)
         inside = self.inside.setdefault(place, set())
         if event.type == "TASK_STARTED":
             inside.add(message)
