@@ -16,14 +16,15 @@ from nerv.eventlog import TASK_COMPENSATED, TASK_COMPLETED, TASK_STARTED
 from tests.crash import program
 from tests.handshake import environment
 
-PROGRAM = [sys.executable, str(Path(program.__file__))]
-
 
 class Server:
-    """The process that forks lives. A context manager."""
+    """The process that forks lives of a program. A context manager."""
+
+    def __init__(self, lived=program):
+        self._file = str(Path(lived.__file__))
 
     def __enter__(self):
-        command = [*PROGRAM, "serve"]
+        command = [sys.executable, self._file, "serve"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
         )

@@ -155,7 +155,7 @@ def outcome(execution):
     return {"status": execution.status.name, "results": results, "statuses": statuses}
 
 
-def serve():
+def serve(live):
     """Make lives until there is nobody to ask for them."""
     print(json.dumps({"pid": os.getpid()}), flush=True)
     for line in sys.stdin:
@@ -178,6 +178,6 @@ def serve():
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve()
+        serve(live)
     else:
         print(json.dumps(live(**json.loads(sys.argv[1]))))
