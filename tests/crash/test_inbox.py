@@ -17,13 +17,14 @@ from tests.crash import inbox
 from tests.crash.killing import Server
 from tests.flows.test_triggers import write
 
-FILES = 60
+EACH = 8
+"""Files that come in one life, at most."""
 
 
 class Folder:
     """The files, and the lives of who watches them."""
 
-    def __init__(self, server, folder, random, durability):
+    def __init__(self, server, folder, random, kills, durability):
         self._server, self._random = server, random
         self.log, self._out, self._inbox = folder / "log", folder / "out.json", folder / "inbox"
         self.journal = str(folder / "runs.db")
@@ -31,26 +32,30 @@ class Folder:
         self._inbox.mkdir()
         self.files = []
         self._order = {
-            "log": str(self.log), "inbox": str(self._inbox), "journal": self.journal, "files": FILES,
+            "log": str(self.log), "inbox": str(self._inbox), "journal": self.journal, "files": EACH * (kills + 1),
             "durability": durability,
         }  # fmt: skip
 
     def put(self, count):
-        """So many more files, as far as there are any."""
-        for _ in range(min(count, FILES - len(self.files))):
-            number = len(self.files)
+        """So many more files."""
+        for number in range(len(self.files), len(self.files) + count):
             write(self._inbox / f"{number}.txt", f"text {number}", changed=1_000_000 + number)
             self.files.append(str(self._inbox / f"{number}.txt"))
 
     def live(self, *, killed):
-        """One life, during which files come; what it says at its natural end."""
-        before, said = self.done(), len(self.said())
+        """One life, during which files come, killed a moment after some calls; what it says at its natural end."""
+        before, said, files = self.done(), len(self.said()), len(self.files)
         pid = self._server.ask(out=str(self._out), **self._order)["pid"]
-        for _ in range(4):
-            self.put(self._random.randint(0, 2) if killed else FILES)
-            time.sleep(self._random.random() * 0.03)
         if killed:
+            self.put(3)  # that is six calls
+            calls = self._random.randint(0, 6)
+            while len(self.said()) < said + calls:
+                self.put(len(self.files) < files + EACH - 2 and self._random.random() < 0.02)
+                time.sleep(0.001)
+            time.sleep(self._random.random() * 0.01)
             os.kill(pid, signal.SIGKILL)
+        else:
+            self.put(self._order["files"] - files)
         code = self._server.ask(reap=pid)["exit"]
         assert code == (-signal.SIGKILL if killed else 0)
         again = {line["task"] for line in self.said()[said:]}
@@ -77,12 +82,11 @@ class Folder:
 def tell(server, folder, *, seed, kills, durability):
     """Kill it so many times, and look at what has become of the files."""
     folder.mkdir()
-    story = Folder(server, folder, Random(f"inbox {seed} {durability}"), durability)
-    story.put(3)
+    story = Folder(server, folder, Random(f"inbox {seed} {durability}"), kills, durability)
     for _ in range(kills):
         story.live(killed=True)
         story.put(2)  # while nobody looks
-    assert story.done(), "something was done in lives that were killed"
+    assert story.said(), "something was done in lives that were killed"
     end = story.live(killed=False)
     messages = [event.data["message"] for event in story.events() if event.type == "TASKS_ADDED"]
     assert Counter(messages) == Counter(story.files), "each file is a message once"
@@ -92,7 +96,7 @@ def tell(server, folder, *, seed, kills, durability):
     assert set(noted) == set(story.files)
     published = list(dict.fromkeys(line["text"] for line in story.said() if line["what"] == "publish"))
     assert [text.upper() for text in published] == end["published"], "in their order"
-    return len(noted) - len(story.files)
+    return len(noted) - len(story.files), len(story.files)
 
 
 @pytest.mark.parametrize("durability", ["strict", "group"])
@@ -106,8 +110,7 @@ def test_each_file_is_a_message_once_and_done(tmp_path, durability):
 @pytest.mark.parametrize("durability", ["strict", "group"])
 def test_hundreds_of_kills(tmp_path, durability, capsys):
     with Server(inbox) as server:
-        again = sum(
-            tell(server, tmp_path / str(seed), seed=seed, kills=10, durability=durability) for seed in range(1, 41)
-        )
+        told = [tell(server, tmp_path / str(seed), seed=seed, kills=10, durability=durability) for seed in range(1, 41)]
+    again, files = map(sum, zip(*told, strict=True))
     with capsys.disabled():
-        print(f"\n{durability}: 400 kills, {again} of {40 * FILES} files were noted again")
+        print(f"\n{durability}: 400 kills, {again} of {files} files were noted again")

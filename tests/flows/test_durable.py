@@ -73,6 +73,12 @@ SHAPES = {
     "two buffers": FED.buffer(max_parallel=3).then(first).buffer(max_parallel=2).then(second),
     "collect": FED.buffer().then(first).collect().then(second),
     "branches": FED.then(first).when(is_odd, id="odd").then(second).otherwise().then(third).end_when(),
+    "a buffer in a branch": FED.buffer(3)
+    .then(first)
+    .when(is_odd, id="odd")
+    .buffer(max_parallel=1)
+    .then(second)
+    .end_when(),
     "parallel": FED.buffer(max_parallel=2).then_parallel("both", first, third).then(TaskDef("end", len)),
     "gate": FED.then(first).gate("ask").then(third),
     "gate in a buffer": FED.buffer(max_parallel=2).gate("ask").then(third),
