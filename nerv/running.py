@@ -137,6 +137,8 @@ def checked(execution: Execution) -> Execution:
         for task, error in execution.undo_errors.items()
     ]
     outcome = "was cancelled" if kind is WorkflowCancelledError else "failed"
+    if kind is WorkflowCancelledError and (reason := (execution.log.records[-1][4] or {}).get("reason")):
+        texts.insert(0, reason)  # as its last event gives it
     first = f": {texts[0]}" if texts else ""
     error = kind(f"workflow {execution.workflow_name!r} {outcome}{first}", execution, failures)
     for text in texts[1:]:

@@ -209,7 +209,7 @@ def test_a_cancelled_run_raises_its_own_error():
     execution = nerv.start(flow(TaskDef("a", slow), name="etl"))
     slow.entered()
     execution.cancel("enough")
-    with pytest.raises(WorkflowCancelledError, match="'etl' was cancelled") as caught:
+    with pytest.raises(WorkflowCancelledError, match="'etl' was cancelled: enough") as caught:
         checked(ended(execution))
     assert (caught.value.failures, caught.value.__cause__) == ({}, None)
     assert caught.value.execution is execution
