@@ -19,7 +19,7 @@ from nerv.live import Live
 from nerv.names import as_text
 from nerv.pools.thread import lending
 from nerv.references import MISSING, Names, fill, scan
-from nerv.scheduler import COMPLETED, STATUSES
+from nerv.scheduler import STATUSES
 from nerv.statuses import TaskResult, TaskStatus, WorkflowStatus
 from nerv.workflows import Workflow
 
@@ -380,8 +380,3 @@ class Execution:
         if not self._released:
             self._released = True
             self._projector = self._projector.apart(self._live.log, workflow_id=self._live.workflow_id)
-
-    @property
-    def completed_count(self) -> int:
-        """How many tasks are COMPLETED."""
-        return self._live.scheduler.counts[COMPLETED]

@@ -139,8 +139,3 @@ def with_priority(rank: int, priority: int) -> int:
     """The same rank at another priority."""
     shift = NUMBER_BITS + HEIGHT_BITS
     return (-priority << shift) + (rank & ((1 << shift) - 1))
-
-
-def priority_of(rank: int) -> int:
-    """The priority that a rank was made with."""
-    return -(rank >> (NUMBER_BITS + HEIGHT_BITS))

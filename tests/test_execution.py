@@ -266,7 +266,7 @@ def test_cancelling_races_with_the_end():
         for n in range(150):
             execution = manager.start(flow(*chain(6)))
             if n % 3:
-                eventually(lambda at=n % 7, execution=execution: execution.completed_count >= at or execution.wait(0))
+                eventually(lambda at=n % 7, execution=execution: len(execution.results) >= at or execution.wait(0))
             execution.cancel()
             ended(execution)
             names = kinds(execution)
@@ -290,7 +290,7 @@ def test_pause_starts_nothing_more_until_resume():
     assert execution.pause() is False
     assert execution.status.name == "PAUSED"
     first.go()
-    eventually(lambda: execution.completed_count == 1)
+    eventually(lambda: len(execution.results) == 1)
     assert execution.wait(0.01) is False
     assert called == []
     assert execution.resume() is True

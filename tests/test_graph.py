@@ -6,12 +6,17 @@ from random import Random
 import networkx
 import pytest
 
-from nerv.graph import HEIGHT_BITS, NUMBER_BITS, NUMBER_MASK, Graph, priority_of, rank
+from nerv.graph import HEIGHT_BITS, NUMBER_BITS, NUMBER_MASK, Graph, rank
 from tests.properties.graphs import random_graph, renamed, up_to
 from tests.properties.oracle import Case
 
 DIAMOND = [(), (0,), (0,), (1, 2)]
 EQUAL = [1, 1, 1, 1]
+
+
+def priority_of(rank):
+    """The priority that a rank was made with."""
+    return -(rank >> (NUMBER_BITS + HEIGHT_BITS))
 
 
 def graph_of(needs, priorities=None):

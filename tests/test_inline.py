@@ -97,7 +97,7 @@ def test_wait_serves_until_its_time_is_up():
         ticks = [here(f"i{n}", dependencies=[f"t{n}"]) for n in range(3)]
         threads = [TaskDef(f"t{n}", lambda: 1) for n in range(3)]
         execution = manager.start(flow(TaskDef("hold", hold), *threads, *ticks))
-        eventually(lambda: execution.wait(0.001) or execution.completed_count == 6)
+        eventually(lambda: execution.wait(0.001) or len(execution.results) == 6)
         assert execution.wait(0) is False
         hold.go()
         assert execution.wait() is True

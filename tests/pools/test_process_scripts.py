@@ -96,9 +96,9 @@ import nerv
 from tests.pools import light
 print("imported")
 tasks = [nerv.TaskDef("a", light.inc, args=(1,), pool="process"), nerv.TaskDef("b", light.look_at_main, pool="process")]
-print(dict(nerv.run(nerv.Workflow("w", tasks)).results))
+print(sorted(nerv.run(nerv.Workflow("w", tasks)).results.items()))
 """)
-    assert python(str(script)) == ["imported", str({"a": 2, "b": (str(script), False)})]
+    assert python(str(script)) == ["imported", str([("a", 2), ("b", (str(script), False))])]
 
 
 def test_standard_input_is_the_main_processs_alone():
