@@ -10,6 +10,7 @@ the next edition begins.
     python examples/multi_agent.py --journal desk.db generator      # killed while it waits? the same again goes on
     nerv waiting                                                    # who waits for whom, from another terminal
     nerv signal generator 'edition[0]/approve' yes                  # somebody else answers, whether it runs or not
+    nerv plan examples/multi_agent.py                               # who works with whom
 
 Without a terminal to ask at, it answers itself: first "shorter", then "yes".
 """
@@ -177,7 +178,7 @@ def mentions(text: str, subject: Sequence[str]) -> int:
 
 # ---- how they work together ------------------------------------------------------------------------------------------
 
-ROUND = Workflow(
+_ROUND = Workflow(
     "round",
     [
         TaskDef("planner", planner, args=(Param("item"),)),
@@ -185,15 +186,15 @@ ROUND = Workflow(
         TaskDef("critic", critic, args=(Output("planner"), Output("writer").attribute("values"))),
     ],
 )
-EDITION = Workflow(
+_EDITION = Workflow(
     "edition",
     [
-        Loop("round", ROUND, until=is_accepted, value=Param("item"), max_iterations=30),
+        Loop("round", _ROUND, until=is_accepted, value=Param("item"), max_iterations=30),
         Gate("approve", "Publish it? (yes, or a remark)", dependencies=["round"]),
         TaskDef("editor", editor, args=(Output("round"), Output("approve"))),
     ],
 )
-desk = Workflow("desk", [Loop("edition", EDITION, until=is_published, value=Param("draft"), max_iterations=20)])
+desk = Workflow("desk", [Loop("edition", _EDITION, until=is_published, value=Param("draft"), max_iterations=20)])
 
 
 # ---- what is printed -------------------------------------------------------------------------------------------------
