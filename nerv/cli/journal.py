@@ -117,7 +117,7 @@ def stand_of(journal: TableJournal, execution_id: str) -> Stand:
     for event in journal.events(execution_id):
         if event.task_id is None:
             continue
-        if event.type == EventType.TASK_PROGRESS:
+        if event.type in (EventType.TASK_PROGRESS, EventType.TASKS_ADDED):  # it goes on running, or waiting
             continue
         for tasks in stand.values():
             tasks.pop(event.task_id, None)

@@ -14,7 +14,7 @@ from tests.journal.logs import EPOCH, Log
 from tests.journal.test_damage import damage
 
 WAITING, RETRYING = CODE_OF[EventType.TASK_WAITING], CODE_OF[EventType.TASK_RETRYING]
-PROGRESS = CODE_OF[EventType.TASK_PROGRESS]
+PROGRESS, ADDED = CODE_OF[EventType.TASK_PROGRESS], CODE_OF[EventType.TASKS_ADDED]
 
 
 @pytest.fixture
@@ -79,6 +79,16 @@ def test_what_it_waits_for(nerv, path):
     _, out, _ = nerv("journal", "check", path)
     assert "order-7: wf, INTERRUPTED" in out
     assert "waiting: 13 more" in out
+
+
+def test_who_adds_tasks_goes_on_running_or_waiting(nerv, path):
+    with SqliteJournal(path) as journal:
+        log = Log(journal, "grows", tasks=2)
+        log.write([(TASK_STARTED, 0, 1.0, 1, None), (WAITING, 1, 1.0, 1, {"reason": "messages"})])
+        log.write([(ADDED, 0, 2.0, 1, {"ids": []}), (ADDED, 1, 2.0, 1, {"ids": []})])
+        _, out, _ = nerv("journal", "check", path)
+    assert "    running: task-0\n" in out
+    assert "    waiting: task-1 (reason 'messages')\n" in out
 
 
 def test_as_json(nerv, path):
