@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +11,7 @@ from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
 from nerv.caching.policy import Cache
-from nerv.errors import WorkflowDefinitionError, near
+from nerv.errors import Problem, WorkflowDefinitionError, near
 from nerv.functions import name_of
 from nerv.policies import CircuitBreaker, RateLimit, RetryPolicy, finite
 from nerv.statuses import TaskPriority
@@ -19,11 +20,35 @@ RUN_WHEN: Final = ("all_completed", "all_finished", "any_completed")
 
 
 class TaskMetadata(msgspec.Struct, frozen=True, eq=False):
-    """What people and tools want to remember about a task; the engine doesn't read it."""
+    """What people and tools want to remember about a task; the engine doesn't read it.
+
+    Raises:
+        WorkflowDefinitionError: a value can't be right; it names every such field.
+    """
 
     tags: frozenset[str] = frozenset()
     creator: str | None = None
     values: Mapping[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        if self.tags.__class__ is not frozenset:
+            if isinstance(self.tags, str) or not isinstance(self.tags, Iterable):
+                problems.append(f"tags takes a set of str, not {self.tags!r}")
+            else:
+                _set(self, "tags", frozenset(self.tags))
+        if self.creator is not None and not isinstance(self.creator, str):
+            problems.append(f"creator takes a str or None, not {self.creator!r}")
+        if not isinstance(self.values, Mapping):
+            problems.append(f"values takes a mapping, not {self.values!r}")
+        if problems:
+            raise WorkflowDefinitionError([Problem(None, "metadata", f"TaskMetadata: {text}") for text in problems])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.tags, self.creator, dict(self.values))
+
+
+NOTHING_SAID: Final = TaskMetadata(values=MappingProxyType({}))  # that of most tasks, so nobody may write to it
 
 
 class Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -46,7 +71,7 @@ class Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     circuit_breaker: CircuitBreaker | None = None
     durable: bool = True
     cache: Cache | None = None
-    metadata: TaskMetadata | None = None
+    metadata: TaskMetadata = NOTHING_SAID
     # worked out from args and kwargs when the task is made, never given: what is referred to
     _outputs: tuple[str, ...] = ()
     _params: Mapping[str, bool] = {}
@@ -109,7 +134,9 @@ def _check_values(fields: Fields, problems: list[str]) -> None:
         )
     if fields.pool is not None and (not isinstance(fields.pool, str) or not fields.pool):
         problems.append(f"pool takes a pool's name, not {fields.pool!r}")
-    if fields.metadata is not None and not isinstance(fields.metadata, TaskMetadata):
+    if fields.metadata is None:
+        _set(fields, "metadata", NOTHING_SAID)
+    elif not isinstance(fields.metadata, TaskMetadata):
         problems.append(f"metadata takes a TaskMetadata, not {fields.metadata!r}")
     texts = {"name": fields.name, "description": fields.description}
     problems += [f"{field} takes a str, not {text!r}" for field, text in texts.items() if not isinstance(text, str)]

@@ -160,6 +160,8 @@ class WorkflowManager(Hub):
 
     def create_workflow(self, name: str, description: str = "", tasks: Sequence[TaskDef] | None = None) -> str:
         """Begin a draft, to which tasks can be added; returns its id. Nothing is validated before it is executed."""
+        if isinstance(tasks, TaskDef):
+            raise TypeError(f"tasks takes a list of TaskDefs, not {tasks!r}; write tasks=[...]")
         workflow_id = self._drafts.create(name, description, self.clock.time())
         data = {"workflow_id": workflow_id, "name": name}
         self.event_bus.announce(EventType.WORKFLOW_CREATED, data=data, source=workflow_id)

@@ -118,7 +118,7 @@ class ExecutionPlan:
         for task, seconds in durations.items():
             if task not in self.task_map:
                 raise UnknownIdError(f"durations names {task!r}, which is no task{near(task, self._ids)}")
-            if not seconds >= 0:
+            if not isinstance(seconds, (int, float)) or not seconds >= 0:
                 raise ValueError(f"durations takes seconds from 0, not {seconds!r} for task {task!r}")
         return [durations.get(task, 0.0) for task in self._ids]
 

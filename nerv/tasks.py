@@ -9,7 +9,7 @@ from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
 from nerv.errors import Problem, WorkflowDefinitionError
-from nerv.fields import Fields, check
+from nerv.fields import NOTHING_SAID, Fields, check
 from nerv.functions import name_of
 from nerv.references import Names, Output, Outputs, fill, given, scan
 from nerv.statuses import TaskPriority
@@ -78,7 +78,7 @@ class TaskDef(Fields, frozen=True, eq=False):
             and self.circuit_breaker is None
             and self.cache is None
             and self.durable is True
-            and self.metadata is None
+            and self.metadata is NOTHING_SAID
             and self.name.__class__ is self.description.__class__ is str
         ):
             if self.fn is not None and not callable(self.fn):

@@ -248,6 +248,12 @@ def test_a_senseless_history_limit_is_refused(wrong):
         EventBus(history_limit=wrong)
 
 
+@pytest.mark.parametrize("wrong", [-1, 1.5, None, "10", True])
+def test_a_senseless_limit_is_refused(bus, wrong):
+    with pytest.raises(ValueError, match="limit takes a number of events"):
+        bus.get_history(limit=wrong)
+
+
 def test_filters_by_task_and_execution(bus):
     one, two = Play(bus, "e1", ("a", "aa")), Play(bus, "e2", ("a", "aa"))
     ears = {

@@ -194,7 +194,9 @@ def test_executions_are_known_by_status(manager):
     slow.entered()
     assert manager.executions() == [done, failed, running]
     assert manager.executions(WorkflowStatus.RUNNING) == [running]
-    assert manager.executions(status=WorkflowStatus.FAILED) == [failed]
+    assert manager.executions(status=WorkflowStatus.FAILED) == manager.executions("FAILED") == [failed]
+    with pytest.raises(ValueError, match="'DONE' is no WorkflowStatus"):
+        manager.executions("DONE")
     assert manager.execution(done.id) is done
     slow.go()
     ended(running)

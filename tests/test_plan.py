@@ -122,7 +122,7 @@ def test_wrong_figures_are_refused():
     plan = flow(*diamond(), needs("extract")).plan()
     with pytest.raises(KeyError, match="extract"):
         plan.critical_path({"extrakt": 1})
-    for seconds in (-1, float("nan")):
+    for seconds in (-1, float("nan"), "2"):
         with pytest.raises(ValueError, match="'a'"):
             plan.lower_bound({"a": seconds}, 1)
     for workers in (0, -1, 1.5, True, None):

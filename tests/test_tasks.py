@@ -133,7 +133,22 @@ def test_metadata_is_kept():
     assert TaskDef("a", plain, metadata=metadata).metadata is metadata
     with pytest.raises(AttributeError):
         metadata.creator = "you"
-    assert (TaskMetadata().tags, TaskMetadata().creator, TaskMetadata().values) == (frozenset(), None, {})
+    for nothing in (TaskMetadata(), TaskDef("a", plain).metadata, TaskDef("a", plain, metadata=None).metadata):
+        assert (nothing.tags, nothing.creator, nothing.values) == (frozenset(), None, {})
+        assert pickle.loads(pickle.dumps(nothing)).tags == frozenset()
+    assert TaskMetadata(tags=["x", "y", "x"]).tags == {"x", "y"}
+    with pytest.raises(TypeError):
+        TaskDef("a", plain).metadata.values["k"] = 1
+
+
+def test_metadata_that_can_not_be_right_is_refused():
+    with pytest.raises(WorkflowDefinitionError) as caught:
+        TaskMetadata(tags="nightly", creator=3, values=[1])
+    assert [problem.message for problem in caught.value.problems] == [
+        "TaskMetadata: tags takes a set of str, not 'nightly'",
+        "TaskMetadata: creator takes a str or None, not 3",
+        "TaskMetadata: values takes a mapping, not [1]",
+    ]
 
 
 @pytest.mark.parametrize("priority", [*TaskPriority, -5, 10**6])

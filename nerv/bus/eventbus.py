@@ -217,14 +217,15 @@ class EventBus:
         self._delivery.close(patience, self._give_up)
 
     def get_history(self, event_type: EventType | str | Anything | None = None, limit: int = 100) -> list[Event]:
-        """The latest events that the bus has shown or, without middleware, could have shown; newest first."""
+        """The latest `limit` events that the bus has shown or, without middleware, could have shown; newest first."""
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise ValueError(f"limit takes a number of events, 0 or more, not {limit!r}")
         wanted = None if event_type is None or event_type is ANY else str(_known(event_type))
         self._tidy()
         with self._lock:
             tracks, altered = list(self._tracks.values()), bool(self._steps)
             tails = [track.tail(delivered=altered) for track in tracks if not track.detached]
         return self._history.latest(tails, wanted, limit)
-
 
     def _post(self, event_type: EventType | str, **fields: Any) -> Post:
         event_type = _known(event_type)

@@ -227,7 +227,7 @@ class DaskPool:
             except BaseException as error:  # noqa: BLE001  filling in and pickling run the users' code
                 self._ended.append(self._failed(call, error))
                 continue
-            wants = None if call.task.metadata is None else call.task.metadata.values.get("resources")
+            wants = call.task.metadata.values.get("resources")
             terms = int(call.task.priority) - 1, tuple(sorted(dict(wants or {}).items()))
             batches.setdefault(terms, []).append((ticket, task))
         for (priority, resources), batch in batches.items():
