@@ -58,7 +58,7 @@ class Detours(Branching):
 
     def failures(self, number: int) -> int:
         """How many of a task's attempts have failed, those that were lost with the process not counted."""
-        return self.attempts[number] - self.lost[number] if self.lost else self.attempts[number]
+        return self.attempts[number] - self.lost[number]
 
     # ---- undoing (nerv/sagas.py) ------------------------------------------------------------------------------------
 

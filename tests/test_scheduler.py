@@ -17,7 +17,15 @@ from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, ANY_COMPLETED, STATUSES,
 from nerv.statuses import MOVES, TaskStatus, WorkflowStatus
 
 RULES = {"c": ALL_COMPLETED, "f": ALL_FINISHED, "a": ANY_COMPLETED}
-LETTERS = {"P": "PENDING", "R": "RUNNING", "C": "COMPLETED", "F": "FAILED", "S": "SKIPPED", "X": "CANCELLED"}
+LETTERS = {
+    "P": "PENDING",
+    "W": "WAITING",
+    "R": "RUNNING",
+    "C": "COMPLETED",
+    "F": "FAILED",
+    "S": "SKIPPED",
+    "X": "CANCELLED",
+}
 BOOM = ValueError("boom")
 
 
@@ -126,6 +134,26 @@ def test_a_diamond_from_start_to_end_with_its_complete_record():
         (log.TASK_COMPLETED, 3, 2.0, 1, None),
         (log.WORKFLOW_COMPLETED, -1, 2.0, 0, end),
     ]
+
+
+def test_what_is_reused_is_complete_from_the_start_and_who_needs_no_more_is_ready():
+    run = Run("- - a ab ab b", "ccccaa")
+    run.scheduler.start(3.0, {}, [0])
+    assert str(run) == "CPPPPP bce"
+    assert run.scheduler.records[1] == (log.TASK_COMPLETED, 0, 3.0, 0, {"reused": True})
+    assert (run.scheduler.unfinished, len(run.records)) == (5, 2)
+    for task in "bcdef":
+        assert run.take() == task
+        run.does("completed", task)
+    assert run.events(-1)[0][2]["successful_tasks"] == 6
+    assert run.scheduler.status is WorkflowStatus.COMPLETED
+
+
+def test_an_execution_all_of_which_is_reused_is_complete_at_once():
+    run = Run("- a ab")
+    run.scheduler.start(0.0, {}, [0, 1, 2])
+    assert str(run) == "CCC"
+    assert run.scheduler.status is WorkflowStatus.COMPLETED
 
 
 def test_an_execution_without_tasks_is_complete_at_once():
@@ -314,6 +342,80 @@ def test_what_cannot_be_paused_or_resumed_says_so_and_records_nothing():
     assert not run.scheduler.pause(4.0)
     assert not run.scheduler.resume(4.0)
     assert [kind for kind, *_ in run.events()].count("WORKFLOW_PAUSED") == 1
+
+
+@pytest.mark.parametrize("status", [WorkflowStatus.INTERRUPTED, WorkflowStatus.COMPLETED, WorkflowStatus.CANCELLED])
+def test_what_does_not_run_any_more_cannot_be_cancelled(status):
+    run = Run("-").started()
+    run.scheduler.status = status
+    assert run.scheduler.cancel(1.0, "late") is False
+    assert (str(run), len(run.records), run.scheduler.reason) == ("P a", 1, "")
+
+
+def test_what_has_not_begun_or_has_ended_cannot_fail_as_a_whole():
+    run = Run("-")
+    assert run.scheduler.fail(1.0, BOOM) is False
+    run.started().take()
+    run.does("completed", "a")
+    assert run.scheduler.fail(3.0, BOOM) is False
+    assert run.scheduler.fault is None
+    assert run.scheduler.status is WorkflowStatus.COMPLETED
+
+
+def test_an_execution_that_fails_as_a_whole_starts_nothing_but_cleanup_and_says_why():
+    run = Run("- - ab", "ccf").started()
+    run.take()
+    assert run.scheduler.pause(1.0)
+    assert run.scheduler.fail(1.0, BOOM) is True
+    assert str(run) == "RXP"
+    run.does("completed", "a")
+    assert run.take() == "c"
+    run.does("completed", "c")
+    assert run.scheduler.status is WorkflowStatus.FAILED
+    assert run.events(-1)[0][2]["error"] is BOOM
+
+
+def test_an_execution_that_fails_as_a_whole_has_failed_though_all_its_tasks_complete():
+    run = Run("-").started()
+    run.take()
+    run.scheduler.fail(1.0, BOOM)
+    run.scheduler.cancel(1.0)
+    run.does("completed", "a")
+    assert run.scheduler.status is WorkflowStatus.FAILED
+
+
+def test_the_end_says_whose_it_is():
+    run = Run("-").started(workflow_id="wf", execution_id="x")
+    run.take()
+    run.does("completed", "a")
+    data = run.events(-1)[0][2]
+    assert (data["workflow_id"], data["execution_id"]) == ("wf", "x")
+
+
+def test_what_is_passed_over_is_not_held_against_the_execution():
+    run = Run("- - a", "ccc").started()
+    run.take()
+    run.does("waiting", "a", {})
+    run.does("skip", "a")
+    assert str(run) == "SPS b"
+    assert run.scheduler.is_failing is False
+    run.take()
+    run.does("completed", "b")
+    assert run.scheduler.status is WorkflowStatus.COMPLETED
+    assert run.events(-1)[0][2]["successful_tasks"] == 1
+
+
+def test_a_task_that_is_due_for_its_fallback_is_taken_but_not_started():
+    run = Run("- -").started()
+    run.take()
+    known = len(run.records)
+    run.scheduler.fall_back(0, 2.0, 0)
+    assert str(run) == "RP ab"
+    assert run.take() == "a"
+    assert (str(run), len(run.records), run.scheduler.attempts) == ("RP b", known, [1, 0])
+    assert not run.scheduler.can_be_claimed
+    run.scheduler.errands.clear()
+    assert run.scheduler.can_be_claimed
 
 
 def test_an_execution_can_end_while_it_is_paused():

@@ -1,0 +1,158 @@
+"""The ways of a task between its start and its end, on a scheduler alone; what they are for is tested elsewhere."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from nerv.eventlog import CODES
+from nerv.graph import NUMBER_MASK, Graph
+from nerv.lines import Lines, Terms
+from nerv.sagas import Saga
+from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, STATUSES, Scheduler
+from nerv.waits import Waits
+
+BOOM = ValueError("boom")
+
+
+class Detoured:
+    """A scheduler whose tasks need nobody, with everything that waits; tasks that may be undone are `undoable`."""
+
+    def __init__(self, tasks=1, *, cleanup=(), undoable=(), terms=None):
+        rules = [ALL_FINISHED if number in cleanup else ALL_COMPLETED for number in range(tasks)]
+        ids = [str(number) for number in range(tasks)]
+        self.records = []
+        self.lines = Lines({"gpu": 1})
+        self.waits = Waits(terms or {}, self.lines, ["pool"], 1000.0, None)
+        self.scheduler = Scheduler(
+            Graph([[]] * tasks, [1] * tasks), ids, rules, [0] * tasks, 1, self.records, waits=self.waits,
+            saga=Saga(undoable, cleanup) if undoable else None,
+        )  # fmt: skip
+        self.scheduler.start(0.0, {})
+
+    @property
+    def ready(self):
+        return [rank & NUMBER_MASK for rank in sorted(self.scheduler.ready[0])]
+
+    def status(self, number=0):
+        return STATUSES[self.scheduler.state[number]].name
+
+    def events(self, after=0):
+        return [(CODES[code].value, task, data) for code, task, _, _, data in self.records[after:]]
+
+
+def test_a_task_that_retries_is_ready_again_at_its_moment():
+    one = Detoured()
+    one.scheduler.take(0, 1.0)
+    one.scheduler.retrying(0, 2.0, BOOM, 5.0)
+    assert (one.status(), one.ready, one.waits.next_due) == ("WAITING", [], 5.0)
+    assert one.events(-1) == [("TASK_RETRYING", 0, {"error": BOOM, "due": 1005.0})]
+    one.waits.wake(4.9)
+    assert one.ready == []
+    one.waits.wake(5.0)
+    assert (one.ready, one.waits.next_due) == ([0], inf)
+
+
+def test_a_task_that_was_passed_over_while_it_waited_is_not_woken():
+    one = Detoured(2)
+    one.scheduler.take(0, 1.0)
+    one.scheduler.retrying(0, 2.0, BOOM, 5.0)
+    one.scheduler.skip(0, 3.0)
+    one.waits.wake(5.0)
+    assert (one.status(), one.ready) == ("SKIPPED", [1])
+
+
+def test_attempts_that_were_lost_with_the_process_are_not_failures():
+    one = Detoured(2)
+    one.scheduler.attempts[:] = [3, 2]
+    assert one.scheduler.failures(0) == 3
+    one.scheduler.lost[0] = 2
+    assert [one.scheduler.failures(number) for number in (0, 1)] == [1, 2]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_completed_tasks_are_undone_when_only_the_execution_itself_has_failed(fails):
+    """Nothing but cleanup is left, and no task has failed."""
+    one = Detoured(2, cleanup=[1], undoable=[0])
+    assert one.scheduler.take(0, 1.0) == 0
+    one.scheduler.completed(0, 2.0)
+    if fails:
+        one.scheduler.fail(3.0, BOOM)
+    assert one.ready == ([0] if fails else [1])
+
+
+def test_a_compensation_that_is_called_again_says_what_it_waits_for():
+    one = Detoured(2, cleanup=[1], undoable=[0])
+    one.scheduler.take(0, 1.0)
+    one.scheduler.completed(0, 2.0)
+    one.scheduler.fail(3.0, BOOM)
+    assert one.scheduler.take(0, 4.0) == 0
+    one.scheduler.undo_again(0, 5.0, 9.0)
+    assert one.waits.reasons[0] == ("compensation", 5.0, 9.0)
+    one.waits.wake(9.0)
+    assert one.scheduler.take(0, 9.0) == 0
+    one.scheduler.undone(0, 10.0, None)
+    assert one.events(-1) == [("TASK_COMPENSATED", 0, {"error": None})]
+    assert one.ready == [1], "cleanup, which stood back"
+
+
+@pytest.mark.parametrize(("reason", "said"), [("", "the execution was halted"), ("enough", "enough")])
+def test_a_halt_tells_what_was_not_undone_and_why(reason, said):
+    one = Detoured(4, cleanup=[3], undoable=[0, 1])
+    for number in (0, 1, 2):
+        one.scheduler.take(0, 1.0)
+        if number < 2:
+            one.scheduler.completed(number, 2.0)
+    one.scheduler.cancel(3.0, reason)
+    one.scheduler.cancelled(2, 4.0, BOOM)
+    assert one.ready == [1]
+    known = len(one.records)
+    one.scheduler.halt(5.0)
+    assert [attempt for *_, attempt, _ in one.records[known:]] == [0, 0, 0, 0]
+    kinds = [(kind, task) for kind, task, _ in one.events(known)]
+    assert kinds == [
+        ("TASK_CANCELLED", 3),
+        ("TASK_COMPENSATED", 1),
+        ("TASK_COMPENSATED", 0),
+        ("WORKFLOW_CANCELLED", -1),
+    ]
+    errors = [data["error"] for kind, _, data in one.events(known) if kind == "TASK_COMPENSATED"]
+    assert [(type(error).__name__, str(error)) for error in errors] == [("TaskCancelledError", said)] * 2
+    assert one.ready == []
+
+
+def test_tasks_with_limits_may_not_be_handed_out_before_they_start():
+    assert Detoured().scheduler.can_be_claimed
+    assert not Detoured(terms={0: Terms(None, None, ())}).scheduler.can_be_claimed
+
+
+def with_one_gpu(tasks):
+    """Tasks that all need the only one."""
+    one = Detoured(tasks)
+    gpu = one.lines.resources["gpu"]
+    one.waits.terms = dict.fromkeys(range(tasks), Terms(None, None, ((gpu, 1.0),)))
+    one.waits.use([gpu])
+    return one
+
+
+def test_who_is_in_line_when_a_halt_comes_leaves_it():
+    one = with_one_gpu(2)
+    assert one.scheduler.take(0, 1.0) == 0
+    assert one.scheduler.take(0, 1.0) == -1
+    assert one.events(-1) == [("TASK_WAITING", 1, {"reason": "resources 'gpu'"})]
+    assert list(one.lines.waited_for) == [one.lines.resources["gpu"]]
+    one.scheduler.completed(0, 2.0)
+    one.scheduler.halt(3.0)
+    assert not one.lines.waited_for
+    assert not one.waits.parked
+
+
+def test_who_is_passed_over_in_line_does_not_get_the_place():
+    one = with_one_gpu(3)
+    one.scheduler.take(0, 1.0)
+    one.scheduler.take(0, 1.0)
+    one.scheduler.cancel_all([1], 2.0)
+    one.scheduler.completed(0, 3.0)
+    one.lines.offer(3.0)
+    assert one.ready == [2]
