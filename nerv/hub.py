@@ -62,7 +62,6 @@ class Hub:
         self.verdicts = Verdicts()
         self._desk = Desk(_store(self.settings.cache), self.clock.time)
         self.engine = Engine(self.clock, self.event_bus, self.settings.grace, self.lines, desk=self._desk)
-        self.engine.hooks = hooked(dispatch_hooks)
         self._pools: dict[str, Pool] = {}
         self._executions: dict[str, Execution] = {}
         self._finished: dict[str, None] = {}
@@ -73,7 +72,12 @@ class Hub:
         self._one_shot = False
         self._process = os.getpid()  # a child that was forked has neither the threads nor the right to close anything
         self.owns_journal = not isinstance(self.settings.journal, Journal)
-        self._keeper = None if self.settings.journal is None else Keeper(self, opened(self.settings.journal))
+        try:
+            self.engine.hooks = hooked(dispatch_hooks)
+            self._keeper = None if self.settings.journal is None else Keeper(self, opened(self.settings.journal))
+        except BaseException:
+            self._desk.close()
+            raise
         atexit.register(self._close_at_exit)
 
     def __enter__(self) -> Self:

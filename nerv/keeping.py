@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from nerv.admission import Admission, admitted
 from nerv.decorators import outside_recording
-from nerv.errors import NervError, UnknownIdError, WorkflowChangedError, described, near
+from nerv.errors import JournalError, NervError, UnknownIdError, WorkflowChangedError, described, near
 from nerv.eventlog import TASK_COMPENSATED, TASK_FAILED
 from nerv.execution import Execution
 from nerv.far import FarValues
@@ -55,7 +55,15 @@ class Keeper:
         self.orders = Orders(manager, journal, self.recorder)
         self._warned: set[str] = set()
         path = getattr(journal, "path", None)
-        self._ear = None if path is None else Ear(path, self.orders.obey)
+        try:
+            self._ear = None if path is None else Ear(path, self.orders.obey)
+        except OSError as error:
+            if manager.owns_journal:
+                journal.close()
+            raise JournalError(
+                f"journal {path} can't be owned: its socket {path}.sock can't be made ({error.strerror or error}); "
+                "remove what is in its place, or choose a shorter path on a local disk"
+            ) from error
         self.workflows: dict[str, Workflow] = {}  # that were started or recovered here, by name
 
     # ---- a new execution --------------------------------------------------------------------------------------------

@@ -38,14 +38,17 @@ class Ear:
     Args:
         path: the journal's file.
         obey: carries out an order: execution id, kind, arguments; what it raises is told to who gave the order.
+
+    Raises:
+        OSError: there can't be such a socket.
     """
 
     def __init__(self, path: str, obey: Callable[[str, str, Mapping[str, Any]], Any]) -> None:
         self._name = f"{path}.sock"
         self._obey = obey
+        Path(self._name).unlink(missing_ok=True)  # of an owner that was killed: the lock says that there is none now
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.set_inheritable(False)
-        Path(self._name).unlink(missing_ok=True)  # of an owner that was killed: the lock says that there is none now
         before = os.umask(0o177)
         try:
             with _address(self._name) as address:
@@ -118,7 +121,11 @@ def give_order(path: str, execution_id: str, kind: str, data: Mapping[str, Any])
 
 
 def _ask(name: str, order: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The owner's answer; None if there is no owner."""
+    """The owner's answer; None if there is no owner.
+
+    Raises:
+        JournalError: it doesn't answer, or this process may not speak to it.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(PATIENCE)
         try:
@@ -126,8 +133,16 @@ def _ask(name: str, order: Mapping[str, Any]) -> dict[str, Any] | None:
                 line.connect(address)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
-        line.sendall(json.dumps(order).encode() + b"\n")
-        answer: dict[str, Any] = json.loads(_line(line))
+        except OSError as error:
+            raise JournalError(
+                f"the journal's owner can't be reached at {name}: {error.strerror or error}"
+            ) from error
+        try:
+            line.sendall(json.dumps(order).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(_line(line))
+        except OSError as error:
+            text = f"the journal's owner, who listens at {name}, hasn't answered ({error.strerror or error})"
+            raise JournalError(f"{text}; look whether the order has arrived, and give it again if not") from error
         return answer
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import socket
 import subprocess
 import sys
 import textwrap
@@ -9,9 +10,11 @@ import threading
 import warnings
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nerv import (
+    ConfigError,
     Gate,
     JournalError,
     MemoryJournal,
@@ -27,11 +30,12 @@ from nerv import (
     WorkflowChangedError,
     WorkflowManager,
     WorkflowStatus,
+    owning,
     run,
 )
 from nerv.journal.base import Batch
 from nerv.owning import give_order
-from tests.handshake import eventually
+from tests.handshake import ended, eventually
 from tests.house.commands import environment
 
 CALLS: list[str] = []
@@ -386,6 +390,47 @@ def test_a_journal_with_a_long_name_has_an_owner_too(tmp_path):
         gate.set()
         assert give_order(file, execution.id, "resume", {})
         assert execution.wait(10)
+
+
+def held_open(folder):
+    return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(folder))]
+
+
+def test_a_manager_that_cant_be_made_holds_no_file(tmp_path, file):
+    cache = str(tmp_path / "cache.db")
+    with pytest.raises(ConfigError, match="DispatchHooks") as first:
+        WorkflowManager(journal=file, cache=cache, dispatch_hooks=[1])
+    with pytest.raises(JournalError, match="there is no folder") as second:
+        WorkflowManager(journal=str(tmp_path / "none" / "runs.db"), cache=cache)
+    assert held_open(tmp_path) == [], f"while the frames of {first} and {second} live on"
+
+
+def test_a_journal_whose_socket_cant_be_made_has_no_owner(tmp_path, file):
+    path = Path(f"{file}.sock")
+    path.mkdir()
+    with pytest.raises(
+        JournalError, match=r"runs\.db can't be owned: its socket .*remove what is"
+    ) as caught:
+        WorkflowManager(journal=file)
+    assert held_open(tmp_path) == [], f"while the frames of {caught} live on"
+    path.rmdir()
+    with WorkflowManager(journal=file) as manager:
+        assert ended(manager.start(chain("a"))).results == {"a": "aa"}
+
+
+def test_an_owner_that_doesnt_answer_is_an_error_that_says_so(tmp_path, file, monkeypatch):
+    monkeypatch.setattr(owning, "PATIENCE", 0.05)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(f"{file}.sock")
+        deaf.listen()
+        with pytest.raises(JournalError, match=r"runs\.db\.sock, hasn't answered \(timed out\).*give it again"):
+            give_order(file, "e", "pause", {})
+
+
+def test_an_owner_that_cant_be_reached_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalError, match=r"can't be reached at .*: Not a directory"):
+        give_order(str(tmp_path / "file" / "runs.db"), "e", "pause", {})
 
 
 class Sealed:
