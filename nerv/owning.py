@@ -134,9 +134,7 @@ def _ask(name: str, order: Mapping[str, Any]) -> dict[str, Any] | None:
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:
-            raise JournalError(
-                f"the journal's owner can't be reached at {name}: {error.strerror or error}"
-            ) from error
+            raise JournalError(f"the journal's owner can't be reached at {name}: {error.strerror or error}") from error
         try:
             line.sendall(json.dumps(order).encode() + b"\n")
             answer: dict[str, Any] = json.loads(_line(line))
