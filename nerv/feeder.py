@@ -30,7 +30,7 @@ from nerv.functions import wants_context
 from nerv.journal.codec import Stored, encode
 from nerv.journal.lazy import LazyFacts
 from nerv.lines import Terms
-from nerv.names import Ids, Scope
+from nerv.names import Scope
 from nerv.outcomes import Grow
 from nerv.places import Somewhere
 from nerv.planting import Plant
@@ -137,7 +137,6 @@ class Feeder:
         self._trigger = source.trigger
         self._scheduler = live.scheduler
         self._mold = Mold(live, source, admission)
-        self._closed = False
         self._alarm: Alarm | None = None
         self._unopened: deque[tuple[int, Family]] = deque()  # with the number of events that must be written first
         self._marks: list[Any] = []  # of messages that were sent before a restart
@@ -172,7 +171,6 @@ class Feeder:
         with live.engine.effects:
             if not self._is_open:
                 return False
-            self._closed = True
             suspensions = live.scheduler.has_suspensions(live.log.epoch)
             suspensions.signalled(NO_MORE, self._scheduler.messages, live.engine.now())
             live.engine.moved(live)
@@ -199,14 +197,19 @@ class Feeder:
     def _is_open(self) -> bool:
         live = self._live
         is_stopping = live.scheduler.stopping or live.scheduler.status.is_final
-        return not self._closed and not is_stopping and live.id in live.engine.lives
+        return not self._is_closed and not is_stopping and live.id in live.engine.lives
+
+    @property
+    def _is_closed(self) -> bool:
+        suspensions = self._scheduler.suspensions
+        return suspensions is not None and NO_MORE in suspensions.signals
 
     def _refusal(self) -> str:
         live = self._live
         status = live.scheduler.status
         if status is WorkflowStatus.INTERRUPTED:
             return f"execution {live.id!r} is INTERRUPTED, so it takes messages when it goes on: manager.recover()"
-        what = "is closed" if self._closed else f"is {status.name}"
+        what = "is closed" if self._is_closed else f"is {status.name}"
         return f"execution {live.id!r} {what}, so it takes no more messages; start another one"
 
     def _feed(self, message: Message, mark: Any = None) -> int:
@@ -214,7 +217,7 @@ class Feeder:
         live, scheduler = self._live, self._scheduler
         family = self._plant(message.value)
         data: dict[str, Any] = {
-            "ids": Ids(live.log.ids, family.first, family.count),
+            "ids": list(family.seed.ids),
             "parent": live.log.ids[scheduler.source],
         }
         if message.kept is not UNSET:
@@ -277,8 +280,7 @@ class Feeder:
 
     def _begin(self) -> None:
         """The execution has begun, or goes on (lock held)."""
-        live, suspensions = self._live, self._scheduler.suspensions
-        self._closed = suspensions is not None and NO_MORE in suspensions.signals
+        live = self._live
         if live.kept is not None:
             live.kept.on_written = self._written
         if self.since is None:

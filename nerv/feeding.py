@@ -284,16 +284,16 @@ class FedScheduler(Scheduler):
         Args:
             heard_at: task number -> the seq of the last that happened to it.
         """
-        came = [self._came(stretch, heard_at) for stretch in range(len(self._stretches))]
+        limited = [number for number, stretch in enumerate(self._stretches) if stretch.limit is not None]
+        came = {number: self._came(number, heard_at) for number in limited}
         for number in list(self._places):
             if self.has_ended(number):
                 self._leave(number)
         for _, step in self._places.values():
             self.missing[self.source + 1 + step] += 1
-        for one, stretch in enumerate(self._stretches):
-            if stretch.limit is not None:
-                there = [message for message in came[one] if self._left_there.get((message, one))]
-                self._seat(stretch, there, {self._places[number][0] for number in self._busy(one)})
+        for one in limited:
+            there = [message for message in came[one] if self._left_there.get((message, one))]
+            self._seat(self._stretches[one], there, {self._places[number][0] for number in self._busy(one)})
 
     def _came(self, stretch: int, heard_at: Mapping[int, int]) -> list[int]:
         """The messages that came to a stretch, in that order."""
