@@ -2,6 +2,7 @@
 
     python examples/inbox.py some/folder                  # Ctrl-C, or kill -9, whenever you like; start it again
     python examples/inbox.py some/folder --until 100      # it ends when so many files have been entered
+    python examples/inbox.py                              # makes a folder with three files, and ends with them
 
 Files are digested three at a time, and entered one after the other, in the order in which they came. After a crash a
 step may be called again with the same message. Digesting twice hurts nobody; the ledger's primary key is
@@ -37,6 +38,15 @@ def inbox(folder: str) -> Workflow:
     return Flow("inbox").triggered_by(watch).buffer(max_parallel=3).then(digest).collect().then(enter).build()
 
 
+def demonstration() -> str:
+    """A folder with three files."""
+    folder = Path("inbox")
+    folder.mkdir(exist_ok=True)
+    for name in ("one", "two", "three"):
+        (folder / f"{name}.txt").write_text(f"what {name} says\n")
+    return str(folder)
+
+
 def is_entry(event: Event) -> bool:
     """Whether a file has been entered."""
     return event.type is EventType.TASK_COMPLETED and (event.task_id or "").startswith("enter[")
@@ -45,20 +55,21 @@ def is_entry(event: Event) -> bool:
 def main() -> None:
     """Watch until somebody stops it."""
     parser = argparse.ArgumentParser(description="digest what is put into a folder")
-    parser.add_argument("folder")
+    parser.add_argument("folder", nargs="?")
     parser.add_argument("--journal", default="inbox.db", help="where it keeps what it has done (%(default)s)")
     parser.add_argument("--ledger", default="ledger.db", help="where the digests go (%(default)s)")
     parser.add_argument("--until", type=int, default=None, metavar="N", help="end when so many have been entered")
     given = parser.parse_args()
+    folder, until = (demonstration(), 3) if given.folder is None else (given.folder, given.until)
     with WorkflowManager(journal=given.journal) as manager:
-        execution = manager.start(inbox(given.folder), {"ledger": given.ledger}, execution_id="inbox")
+        execution = manager.start(inbox(folder), {"ledger": given.ledger}, execution_id="inbox")
         entered = 0
         try:
             for event in execution.events(follow=True):  # those of former lives too
                 if is_entry(event):
                     entered += 1
                     print(f"{entered:5}  {event.data['result']}", flush=True)
-                    if entered == given.until:
+                    if entered == until:
                         execution.close()
         except KeyboardInterrupt:
             print(f"{entered} files entered so far; start it again, and it goes on")
