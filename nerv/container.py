@@ -64,7 +64,6 @@ class Services(containers.DeclarativeContainer):
     state_projector = providers.ThreadSafeSingleton(StateProjector)
     journal = providers.ThreadSafeSingleton(_journal, settings.provided.journal)
     pools = providers.ThreadSafeSingleton(PoolFactory)
-    quantum_partitioner = providers.ThreadSafeSingleton(QuantumPartitioner, max_workers=settings.provided.workers)
     workflow_manager = providers.ThreadSafeSingleton(
         _manager,
         config,
@@ -73,5 +72,8 @@ class Services(containers.DeclarativeContainer):
         state_projector=state_projector,
         clock=clock,
         pool_factory=pools,
+    )
+    quantum_partitioner = providers.ThreadSafeSingleton(
+        QuantumPartitioner, max_workers=settings.provided.workers, manager=workflow_manager.provider
     )
     task_factory = providers.Factory(TaskDef)

@@ -239,6 +239,18 @@ def test_the_partitioner_has_the_containers_workers(wired):
     assert partitioner.analyze_dependencies(FLOW.tasks.values()) == {"a": [], "b": ["a"]}
 
 
+def test_the_partitioner_runs_on_the_containers_manager(wired):
+    """So every part and setting goes for what it runs too."""
+    services, mine, heard = wired(failure_policy="continue", pools={"own": {"kind": "thread"}}), EventBus(), []
+    services.event_bus.override(providers.Object(mine))
+    mine.subscribe(ANY, heard.append)
+    tasks = [TaskDef("bad", int, args=("x",), priority=9, pool="own"), TaskDef("good", int)]
+    results = services.quantum_partitioner().execute_workflow(tasks)
+    assert {task: result.status.name for task, result in results.items()} == {"bad": "FAILED", "good": "COMPLETED"}
+    assert heard[-1].type == "WORKFLOW_FAILED"
+    assert heard[-1].execution_id in services.state_projector().get_state()["executions"]
+
+
 def test_the_task_factory_makes_a_new_task_each_time(wired):
     services = wired()
     one, other = (services.task_factory(id="a", fn=int, dependencies=["b"]) for _ in range(2))
