@@ -46,6 +46,7 @@ class Source(Node, frozen=True, eq=False):
     own: ClassVar[tuple[str, ...]] = ("trigger", "lane", "stretches", "limits")
     shape: ClassVar[tuple[str, str]] = ("[/", "/]")
     feeds: ClassVar[bool] = True
+    stands: ClassVar[bool] = True
 
     @property
     def symbol(self) -> Symbol:
@@ -106,6 +107,7 @@ class Station(Node, frozen=True, eq=False):
     step: Any = UNSET
 
     own: ClassVar[tuple[str, ...]] = ("step",)
+    stands: ClassVar[bool] = True  # for tasks of all messages: it isn't called for any of them
 
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:  # noqa: ARG002
         """Nothing."""

@@ -19,9 +19,10 @@ class MockExhaustedError(MockError, TerminalError):
 
 
 class Made(NamedTuple):
-    """A call that was made."""
+    """A call that was made, and the step of a fed flow that it was for."""
 
     task: TaskDef
+    step: str
     arguments: Arguments
 
 
@@ -55,7 +56,7 @@ class Cast:
 
     def calls(self, key: Key) -> list[Arguments]:
         """What the tasks that a key means were called with, in order."""
-        return [made.arguments for made in self._made if names(key, made.task.id, made.task.fn)]
+        return [made.arguments for made in self._made if key == made.step or names(key, made.task.id, made.task.fn)]
 
     def forget(self) -> None:
         """No call was made yet."""
@@ -69,14 +70,15 @@ class Cast:
     def takes(self, call: Call) -> float:
         """A call begins: note it, choose what it will do, and say how long it takes."""
         task = call.task
-        if not call.is_attempt:
+        if not call.is_attempt or stands_for_others(task):
             return 0.0
+        step = step_of(call)
         try:
             args, kwargs = task.bind(call.live.values, call.live.params)
         except ResultUnavailableError:
             return 0.0  # it isn't called at all; `perform` will say so
-        self._made.append(Made(task, Arguments(args, kwargs)))
-        mock = self._mock_of(task)
+        self._made.append(Made(task, step, Arguments(args, kwargs)))
+        mock = self._mock_of(task, step)
         if mock is None:
             return 0.0
         try:
@@ -87,8 +89,8 @@ class Cast:
             self._chosen[call] = raising(exhausted)
         return mock.takes
 
-    def _mock_of(self, task: TaskDef) -> Mock | None:
-        mock = self._mocks.get(task.id)
+    def _mock_of(self, task: TaskDef, step: str) -> Mock | None:
+        mock = self._mocks.get(task.id) or self._mocks.get(step)
         return mock if mock is not None or task.fn is None else self._mocks.get(innermost(task.fn))
 
     def perform(self, call: Call) -> None:
@@ -106,6 +108,18 @@ class Cast:
             call.error = error
         if is_coroutine_function(fn):
             finish(call)
+
+
+def stands_for_others(task: TaskDef | None) -> bool:
+    """Whether a task only stands for those of all messages of a fed flow."""
+    return getattr(type(task), "stands", False) is True
+
+
+def step_of(call: Call) -> str:
+    """The step of a fed flow that a call is for, `process` of `process[7]`; empty: it is for none."""
+    step, bracket, rest = str(call.task.id).partition("[")
+    is_whole = bracket and "/" not in rest and stands_for_others(call.live.workflow.tasks.get(step))
+    return step if is_whole else ""
 
 
 def check_known(key: Key, tasks: Iterable[TaskDef], where: str) -> None:

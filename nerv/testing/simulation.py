@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -12,7 +13,7 @@ from nerv.calls import Call
 from nerv.errors import NervError, described
 from nerv.execution import Execution
 from nerv.manager import WorkflowManager
-from nerv.testing.cast import Cast
+from nerv.testing.cast import Cast, stands_for_others
 from nerv.testing.clock import FakeClock
 from nerv.testing.faults import Faults
 from nerv.testing.invariants import InvariantError, Reading
@@ -65,6 +66,7 @@ def simulate(
     params: Params = None,
     mocks: Mapping[TaskName, Callable[..., Any]] | None = None,
     signals: Mapping[str, Any] | None = None,
+    messages: Iterable[Any] | None = None,
     services: Any = None,
     seed: int | None = None,
     **settings: Any,
@@ -83,6 +85,7 @@ def simulate(
         params: as of `run`, or a function that makes them anew for each schedule (a fresh database, say).
         mocks: functions called in place of tasks' own, by task (see `WorkflowTester.mock`).
         signals: name -> value, each sent at some moment: what gates and other tasks wait for.
+        messages: of a fed flow: sent in this order, each at some moment; when all are, it is closed.
         services: seen by tasks as `ctx.services`.
         seed: replay this one schedule only.
         **settings: as of `run`. `workers` and `processes` are drawn from the seed unless they are given.
@@ -98,7 +101,12 @@ def simulate(
         raise TypeError(
             "a simulation keeps no journal, since each of its executions is to be forgotten; leave out journal="
         )
-    given = workflow, faults, params, mocks, signals, services, settings
+    is_fed = isinstance(workflow, Workflow) and any(map(stands_for_others, workflow.tasks.values()))
+    if is_fed != (messages is not None):
+        what = "takes messages: give it messages=[...]" if is_fed else "takes no messages: leave out messages="
+        raise TypeError(f"{workflow!r} {what}")
+    sent = None if messages is None else tuple(messages)
+    given = workflow, faults, params, mocks, signals, sent, services, settings
     return _reported(Schedule(number, *given).hold(invariants, repeat=seed is None) for number in _seeds(seeds, seed))
 
 
@@ -142,22 +150,24 @@ class Schedule:
         params: Params,
         mocks: Mapping[TaskName, Callable[..., Any]] | None,
         signals: Mapping[str, Any] | None,
+        messages: Sequence[Any] | None,
         services: Any,
         settings: Mapping[str, Any],
     ) -> None:
-        self._given = (seed, workflow, faults, params, mocks, signals, services, settings)
+        self._given = (seed, workflow, faults, params, mocks, signals, messages, services, settings)
         self.seed = seed
         self.workflow = workflow
         self._params = params
         self._services = services
         self._signals = dict(signals or {})
+        self._messages = None if messages is None else deque(messages)
         self._random = Random(f"schedule {seed}")  # noqa: S311  (no secrets)
         self.faults = faults.seeded(f"faults {seed}")
         self._cast = Cast(mocks)
         self.faults.perform = self._cast.perform
         self.clock = FakeClock(auto=True)
         self.pools = SimulatedPools(
-            seed, clock=self.clock, takes=self._takes, faults=self.faults, perform=self._cast.perform
+            seed, clock=self.clock, takes=self._takes, faults=self._befalls, perform=self._cast.perform
         )
         drawn = {"workers": self._random.randint(1, 4), "processes": self._random.randint(1, 2)}
         self.manager = WorkflowManager(clock=self.clock, pool_factory=self.pools, **with_turns({**drawn, **settings}))
@@ -167,7 +177,10 @@ class Schedule:
         self.execution: Execution
 
     def _takes(self, call: Call) -> float:
-        return max(self._cast.takes(call), self.faults.takes(call))
+        return 0.0 if stands_for_others(call.task) else max(self._cast.takes(call), self.faults.takes(call))
+
+    def _befalls(self, call: Call) -> BaseException | None:
+        return None if stands_for_others(call.task) else self.faults(call)
 
     def hold(self, invariants: Sequence[Invariant], *, repeat: bool) -> Schedule:
         """Run it, and check everything; `repeat`: once more, if something doesn't hold. Gives itself.
@@ -200,13 +213,26 @@ class Schedule:
         last = 3 * len(workflow)
         cancel_at = self._random.randint(0, last) if self._random.random() < self.faults.cancelling else -1
         send_at = {name: self._random.randint(0, last) for name in self._signals}
+        feed_at = sorted((self._random.randint(0, 3 * last) for _ in self._messages or ()), reverse=True)
         for step in range(LONGEST):
+            while feed_at and feed_at[-1] <= step:
+                feed_at.pop()
+                self._feed()
             if step == cancel_at:
                 self.cancelled = self.execution.cancel("the simulation cancels it")
             self._send([name for name, moment in send_at.items() if moment == step])
-            if not self.pools.go_on() and not self._send(list(self._signals)):
+            if not self.pools.go_on() and not self._feed() and not self._send(list(self._signals)):
                 return
         raise InvariantError(f"it doesn't end: {LONGEST:,} things have happened, and it still goes on")
+
+    def _feed(self) -> bool:
+        """Send the next message, or close the flow if there is none. False: that was done before."""
+        if self._messages is None or self.cancelled or self.execution.status.is_final:
+            return False
+        if not self._messages:
+            return self.execution.close()
+        self.execution.send(self._messages.popleft())
+        return True
 
     def _send(self, names: Sequence[str]) -> bool:
         """Send these signals, those that weren't sent yet. Whether there were any."""
