@@ -8,7 +8,8 @@ import pytest
 
 from nerv.eventlog import CODES
 from nerv.graph import NUMBER_MASK, Graph
-from nerv.lines import Lines, Terms
+from nerv.lines import BreakerLine, Lines, Terms
+from nerv.policies import CircuitBreaker
 from nerv.sagas import Saga
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, STATUSES, Scheduler
 from nerv.waits import Waits
@@ -156,3 +157,28 @@ def test_who_is_passed_over_in_line_does_not_get_the_place():
     one.scheduler.completed(0, 3.0)
     one.lines.offer(3.0)
     assert one.ready == [2]
+
+
+def test_who_is_in_line_changes_places_with_its_priority():
+    one = with_one_gpu(3)
+    for _ in range(3):
+        one.scheduler.take(0, 1.0)
+    assert list(one.waits.parked) == [1, 2]
+    one.scheduler.reprioritize(2, 2.0, 9)
+    one.scheduler.completed(0, 3.0)
+    one.lines.offer(3.0)
+    assert one.ready == [2]
+
+
+def test_who_is_cancelled_is_neither_a_success_nor_a_failure_to_a_breaker():
+    one = Detoured(4)
+    one.scheduler.fail_fast = False
+    line = BreakerLine(CircuitBreaker(failure_threshold=2, recovery_time=10.0), one.lines)
+    one.waits.terms = dict.fromkeys(range(4), Terms(None, None, ((line, 1.0),)))
+    for number in range(3):
+        assert one.scheduler.take(0, 1.0) == number
+    one.scheduler.failed(0, 2.0, BOOM)
+    one.scheduler.cancelled(1, 3.0, BOOM)
+    assert line.opens_at(3.0, 1.0) <= 3.0, "one failure isn't two"
+    one.scheduler.failed(2, 4.0, BOOM)
+    assert line.opens_at(4.0, 1.0) == 14.0, "and nothing has come between"

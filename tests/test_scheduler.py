@@ -266,6 +266,13 @@ def test_cleanup_that_was_ready_before_a_stop_still_runs():
     assert (run.take(), run.take()) == ("a", "b")
 
 
+def test_cleanup_that_was_ready_before_a_stop_starts_by_priority_after_it():
+    """The heap is [a, b, c, d, e, f, g]; what is left without `a` is no heap, unless it is made one."""
+    run = Run("- - - - - - -", "cffffff", priorities=[0, -1, -5, -2, -3, -6, -7]).started()
+    run.scheduler.cancel(1.0)
+    assert [run.take() for _ in range(7)] == ["b", "d", "e", "c", "f", "g", None]
+
+
 def test_cleanup_after_what_is_skipped_runs():
     run = Run("- a b", "ccf", fail_fast=False).started()
     run.take()
@@ -416,6 +423,32 @@ def test_a_task_that_is_due_for_its_fallback_is_taken_but_not_started():
     assert not run.scheduler.can_be_claimed
     run.scheduler.errands.clear()
     assert run.scheduler.can_be_claimed
+
+
+def test_a_task_that_is_ready_changes_its_place_with_its_priority_in_this_execution_only():
+    run = Run("- - - - - a").started()
+    run.take()
+    assert run.does("reprioritize", "e", 7) is True
+    assert run.events(-1) == [("TASK_REPRIORITIZED", 4, {"priority": 7})]
+    assert run.records[-1][2:4] == (2.0, 0)
+    assert run.does("reprioritize", "b", -1) is True
+    assert str(run) == "RPPPPP ecdb"
+    assert all(heap[(i - 1) // 2] <= heap[i] for heap in run.scheduler.ready for i in range(1, len(heap)))
+    assert run.does("reprioritize", "f", 3) is True, "it isn't ready yet"
+    run.does("completed", "a")
+    assert [run.take() for _ in range(6)] == ["e", "f", "c", "d", "b", None]
+    assert run.scheduler.ranks is not run.scheduler.graph.ranks
+    assert Graph([[]] * 5 + [[0]], [1] * 6).ranks == run.scheduler.graph.ranks
+    run.does("completed", "e")
+    known = len(run.records)
+    assert run.does("reprioritize", "e", 1) is False, "it has ended"
+    assert len(run.records) == known
+
+
+def test_a_task_that_does_not_run_reports_nothing():
+    run = Run("-").started()
+    assert run.does("progressed", "a", {}) is False
+    assert len(run.records) == 1
 
 
 def test_an_execution_can_end_while_it_is_paused():

@@ -1,0 +1,373 @@
+"""Tasks that others add, on a scheduler alone: who waits for whom, whose failure is whose business."""
+
+from __future__ import annotations
+
+from nerv.errors import FatalError
+from nerv.eventlog import CODES
+from nerv.families import NOBODY, Seed
+from nerv.graph import NUMBER_MASK, Graph, rank
+from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, ANY_COMPLETED, STATUSES, Scheduler
+from nerv.states import CANCELLED, COMPLETED, FAILED, GATHERED, GROWN, TOLD
+
+RULES = {"c": ALL_COMPLETED, "f": ALL_FINISHED, "a": ANY_COMPLETED}
+BOOM = ValueError("boom")
+
+
+class Grown:
+    """A scheduler whose tasks may add others. Tasks go by number; `needs` and `rules` as in test_scheduler.py."""
+
+    def __init__(self, needs="-", rules="", *, fail_fast=True):
+        numbers = [[ord(letter) - 97 for letter in word if letter != "-"] for word in needs.split()]
+        size = len(numbers)
+        self.records, self.now = [], 0.0
+        self.scheduler = Scheduler(
+            Graph(numbers, [1] * size),
+            [str(number) for number in range(size)],
+            bytes(RULES[letter] for letter in rules or "c" * size),
+            [0] * size,
+            1,
+            self.records,
+            fail_fast=fail_fast,
+        )
+        self.scheduler.start(0.0, {})
+        self.families = self.scheduler.has_families()
+
+    def seed(self, count=3, rules="", **fields):
+        """What `count` tasks are made of."""
+        seed = Seed()
+        first = len(self.scheduler.state)
+        seed.ids = [f"{first + place}" for place in range(count)]
+        seed.rules = bytes(RULES[letter] for letter in rules or "c" * count)
+        seed.queues = [0] * count
+        seed.ranks = [rank(1, 0, place) for place in range(count)]
+        for name, value in fields.items():
+            setattr(seed, name, value)
+        return seed
+
+    def grow(self, parent=0, count=3, *, parted=False, **fields):
+        """A task that is ready is taken, and adds others."""
+        while self.status(parent) == "PENDING":
+            assert self.take() >= 0
+        return self.families.grow(parent, self.seed(count, **fields), self.now, parted=parted)
+
+    def take(self):
+        return self.scheduler.take(0, self.now)
+
+    def complete(self, *numbers):
+        for number in numbers:
+            while self.status(number) == "PENDING":
+                assert self.take() >= 0
+            self.scheduler.completed(number, self.now)
+
+    def fail(self, number, error=BOOM):
+        while self.status(number) == "PENDING":
+            assert self.take() >= 0
+        self.scheduler.failed(number, self.now, error)
+
+    @property
+    def ready(self):
+        return [rank & NUMBER_MASK for rank in sorted(self.scheduler.ready[0])]
+
+    @property
+    def news(self):
+        news, self.scheduler.news = self.scheduler.news, []
+        return news
+
+    def status(self, number):
+        return STATUSES[self.scheduler.state[number]].name
+
+    def __str__(self):
+        letters = {"CANCELLED": "X"}
+        return "".join(letters.get(one, one[0]) for one in map(self.status, range(len(self.scheduler.state))))
+
+    def ended(self):
+        """The status of the execution when whatever runs has completed."""
+        while not self.scheduler.status.is_final:
+            running = [number for number, letter in enumerate(str(self)) if letter == "R"]
+            if self.take() < 0:
+                waiting = [n for n in running if n not in self.families.open]
+                assert waiting, f"nothing goes on: {self}"
+                self.complete(waiting[-1])
+        return self.scheduler.status.name
+
+
+def test_a_parent_hears_when_all_that_it_added_has_ended():
+    one = Grown("- a")
+    family = one.grow()
+    data = one.records[-1][4]
+    assert CODES[one.records[-1][0]].value == "TASKS_ADDED"
+    assert (list(data["ids"]), "outcome" in data) == (["2", "3", "4"], False)
+    assert (str(one), one.ready, family.numbers) == ("RPPPP", [2, 3, 4], range(2, 5))
+    one.complete(2, 3)
+    assert one.news == []
+    one.complete(4)
+    assert one.news == [(GROWN, 0)]
+    assert one.families.open == {}
+    assert one.families.outcome_of(0) == COMPLETED
+    one.complete(0)
+    assert one.ready == [1]
+    assert one.ended() == "COMPLETED"
+
+
+def test_a_family_of_nobody_has_ended_at_once():
+    one = Grown()
+    one.grow(count=0)
+    assert (one.news, one.families.open) == ([(GROWN, 0)], {})
+
+
+def test_the_outcome_is_kept_with_the_event_if_there_is_one():
+    one = Grown()
+    one.grow(kept=b"outcome")
+    assert one.records[-1][4]["outcome"] == b"outcome"
+
+
+def test_who_has_parted_is_not_told():
+    one = Grown()
+    one.grow(parted=True)
+    one.complete(0)
+    assert str(one) == "CPPP"
+    one.complete(1, 2, 3)
+    assert one.news == []
+    assert one.scheduler.status.name == "COMPLETED"
+
+
+def test_a_limit_holds_the_next_one_back_until_one_has_ended():
+    one = Grown(fail_fast=False)
+    one.grow(count=4, limit=2)
+    assert one.ready == [1, 2]
+    one.complete(1)
+    assert one.ready == [2, 3]
+    one.fail(2)
+    assert one.ready == [3, 4]
+    one.complete(3, 4)
+    assert one.news == [(GROWN, 0)]
+    assert one.families.outcome_of(0) == FAILED
+
+
+def test_a_limit_passes_over_who_has_ended_meanwhile():
+    one = Grown(fail_fast=False)
+    one.grow(count=4, limit=1)
+    one.scheduler.cancel_all([2], 1.0)
+    assert one.ready == [1]
+    one.complete(1)
+    assert one.ready == [3]
+    one.complete(3)
+    assert one.ready == [4]
+
+
+def test_who_needs_whom_among_them_and_outside():
+    """`~place` is one of the family; the others are any tasks."""
+    one = Grown("- -")
+    one.grow(0, 4, needs=[[], [~0], [~0, 1], [~1, ~2]], rules="ccca")
+    assert one.ready == [1, 2]
+    assert [list(one.families.needs_of(number)) for number in (2, 3, 4, 5)] == [[], [2], [2, 1], [3, 4]]
+    one.complete(2)
+    assert one.ready == [3]
+    one.complete(3)
+    assert one.ready == [5], "any of both"
+    one.complete(5)
+    assert one.news == []
+    one.complete(1)
+    assert one.ready == [4]
+    one.complete(4)
+    assert one.news == [(GROWN, 0)]
+
+
+def test_what_an_added_task_needs_may_have_ended_already():
+    one = Grown("- -")
+    one.complete(1)
+    one.grow(0, 2, needs=[[1], [1, ~0]], rules="aa")
+    assert one.ready == [2], "who needs an end that is past isn't asked about it again"
+    one.complete(2)
+    assert one.ready == [3]
+
+
+def test_what_all_of_them_need_is_said_once():
+    one = Grown("- -")
+    one.complete(1)
+    one.grow(0, 2, shared=(1,))
+    assert [list(one.families.needs_of(number)) for number in (2, 3)] == [[1], [1]]
+
+
+def test_a_failure_stops_all_and_what_needs_the_parent_is_skipped_for_it():
+    one = Grown("- a - a", "cccf")
+    one.grow()
+    one.fail(4)
+    assert str(one) == "RSRPFXX"
+    skipped = next(record for record in one.records if record[1] == 1)
+    assert skipped[4] == {"cause": "4"}
+    assert (one.news, one.ready) == ([(GROWN, 0)], [])
+    assert one.families.outcome_of(0) == FAILED
+
+
+def test_who_follows_a_parent_that_has_parted_or_does_not_fail_is_not_skipped_for_its_children():
+    for how in ({"parted": True}, {"fails": False}):
+        one = Grown("- a", fail_fast=True)
+        one.grow(**how)
+        one.fail(2)
+        assert one.status(1) == "CANCELLED", how
+
+
+def test_failures_that_are_taken_on_neither_stop_anything_nor_count():
+    one = Grown("- -")
+    one.grow(keeps=True, fails=False)
+    one.fail(3)
+    assert (str(one), one.scheduler.excused, one.scheduler.is_failing) == ("RRRFP", 1, False)
+    one.complete(2, 4)
+    assert one.news == [(GROWN, 0)]
+    assert one.families.outcome_of(0) == COMPLETED
+    assert one.ended() == "COMPLETED"
+
+
+def test_a_fatal_failure_counts_whoever_takes_it_on():
+    one = Grown("- -")
+    one.grow(keeps=True, fails=False)
+    one.fail(3, FatalError("no"))
+    assert one.scheduler.excused == 0
+    assert one.scheduler.is_failing
+
+
+def test_a_failure_that_its_parent_takes_along_ends_the_family_and_nothing_else():
+    one = Grown("- -")
+    one.grow(keeps=True, fails=True)
+    one.fail(2)
+    assert str(one) == "RRFXX"
+    assert one.scheduler.excused == 3
+    assert (one.news, one.families.outcome_of(0)) == ([(GROWN, 0)], FAILED)
+
+
+def test_what_somebody_above_takes_on_ends_below_that_one():
+    """0 takes failures on; 2, which it has added, adds three more, of which one fails."""
+    one = Grown("- -")
+    one.grow(keeps=True, fails=False)
+    assert [one.families.of(number) and one.families.of(number).shield for number in (0, 2)] == [None, NOBODY]
+    one.grow(2)
+    assert one.families.of(5).shield == 2
+    assert [one.families.takes_on(number) for number in (0, 1, 2, 5)] == [False, False, True, True]
+    one.fail(6)
+    assert str(one) == "RRRRRRFX"
+    assert one.news == [(TOLD, 5)]
+    one.scheduler.cancelled(5, 1.0, BOOM)
+    assert one.news == [(GROWN, 2)]
+    assert one.families.outcome_of(2) == FAILED
+    assert one.scheduler.excused == 3
+
+
+def test_in_a_family_that_stops_the_first_failure_cancels_the_others():
+    one = Grown("- -", fail_fast=False)
+    family = one.grow(stops=True)
+    one.grow(3, 2)
+    one.take()
+    one.fail(2)
+    assert family.closed
+    assert one.news == [(TOLD, 4), (GROWN, 3)], "who runs is told"
+    assert str(one) == "RRFRRXX"
+    assert [one.families.is_closed(number) for number in (1, 2, 6)] == [False, True, True]
+    assert [one.scheduler.gives_up(number) for number in (1, 4)] == [False, True]
+
+
+def test_cancelling_a_family_spares_cleanup_and_who_is_claimed_or_out_on_an_errand():
+    one = Grown("-", fail_fast=False)
+    one.grow(count=4, rules="cfcc")
+    assert one.scheduler.claim(0) == 1
+    one.scheduler.errands[3] = 1
+    one.families.cancel(0, 1.0)
+    assert str(one) == "RPPPX"
+    assert one.ready == [2, 3]
+    one.families.cancel(0, 1.0)
+    assert str(one) == "RPPPX", "once is enough"
+    one.scheduler.unclaim(1, 2.0)
+    assert one.status(1) == "CANCELLED"
+    assert one.families.outcome_of(0) == CANCELLED
+
+
+def test_cancelled_children_that_are_taken_on_do_not_count():
+    for taken_on, excused in ((True, 3), (False, 0)):
+        one = Grown("-", fail_fast=False)
+        one.grow()
+        one.families.cancel(0, 1.0, taken_on=taken_on)
+        assert (str(one), one.scheduler.excused) == ("RXXX", excused)
+
+
+def test_cancelling_reaches_all_that_children_have_added():
+    one = Grown("-", fail_fast=False)
+    one.grow()
+    one.grow(1)
+    one.grow(4, 2)
+    one.families.cancel(0, 1.0)
+    assert [one.families.is_closed(number) for number in range(1, 9)] == [True] * 8
+    assert "P" not in str(one)
+
+
+def test_the_first_real_failure_is_the_one_that_counts():
+    one = Grown("-", fail_fast=False)
+    family = one.grow()
+    one.scheduler.take(0, 1.0)
+    one.scheduler.cancelled(1, 1.0, BOOM)
+    assert family.failed == 1
+    one.fail(2)
+    assert family.failed == 2
+    one.fail(3)
+    assert family.failed == 2
+    assert one.families.outcome_of(0) == FAILED
+
+
+def test_somebody_may_wait_for_the_end_or_for_so_many_successes():
+    one = Grown("- - -", fail_fast=False)
+    one.grow(counts=True)
+    one.families.watch(0, 1, 2)
+    one.families.watch(0, 2, None)
+    one.complete(3)
+    assert one.news == []
+    one.complete(4)
+    assert one.news == [(GATHERED, 1)]
+    one.fail(5)
+    assert one.news == [(GATHERED, 2), (GROWN, 0)]
+    one.families.watch(0, 1, 2)
+    assert one.news == [(GATHERED, 1)], "it has been"
+
+
+def test_failures_are_no_successes():
+    one = Grown("- -", fail_fast=False)
+    one.grow(counts=True)
+    one.families.watch(0, 1, 1)
+    one.fail(2)
+    assert one.news == []
+    one.complete(3)
+    assert one.news == [(GATHERED, 1)]
+
+
+def test_lanes_go_down_from_where_they_begin():
+    one = Grown("-")
+    one.grow(lanes=True)
+    one.grow(1, 2)
+    one.grow(4, 1)
+    assert [one.families.lane_of(number) for number in range(7)] == [NOBODY, 1, 2, 3, 1, 1, 1]
+
+
+def test_children_have_names_or_go_by_index():
+    one = Grown("-")
+    one.grow(count=2, names=("left", "right"))
+    brood = one.families.broods[0]
+    assert (brood.named, list(brood.indexed)) == ({"left": 1, "right": 2}, [])
+    one.grow(1, 2)
+    assert list(one.families.broods[1].indexed) == [3, 4]
+
+
+def test_a_parent_that_any_of_its_dependencies_started_is_not_completed_by_another():
+    one = Grown("- - ab", "cca")
+    one.complete(0)
+    one.grow(2, 2)
+    one.complete(1)
+    assert one.news == []
+    one.complete(3, 4)
+    assert one.news == [(GROWN, 2)]
+
+
+def test_what_cleanup_has_added_after_a_stop_is_not_stopped_by_a_failure_in_it():
+    one = Grown("- a -", "cfc")
+    one.fail(0)
+    assert str(one) == "FPX"
+    one.grow(1)
+    one.fail(3)
+    assert str(one) == "FRXFPP"
