@@ -101,12 +101,7 @@ def simulate(
         raise TypeError(
             "a simulation keeps no journal, since each of its executions is to be forgotten; leave out journal="
         )
-    is_fed = isinstance(workflow, Workflow) and any(map(stands_for_others, workflow.tasks.values()))
-    if is_fed != (messages is not None):
-        what = "takes messages: give it messages=[...]" if is_fed else "takes no messages: leave out messages="
-        raise TypeError(f"{workflow!r} {what}")
-    sent = None if messages is None else tuple(messages)
-    given = workflow, faults, params, mocks, signals, sent, services, settings
+    given = workflow, faults, params, mocks, signals, _sent(messages, workflow), services, settings
     return _reported(Schedule(number, *given).hold(invariants, repeat=seed is None) for number in _seeds(seeds, seed))
 
 
@@ -127,6 +122,14 @@ def _invariants(given: Invariant | Sequence[Invariant]) -> list[Invariant]:
     if wrong:
         raise TypeError(f"invariant= is a function of the Execution, or several, not {wrong[0]!r}")
     return invariants
+
+
+def _sent(messages: Iterable[Any] | None, workflow: Workflow) -> tuple[Any, ...] | None:
+    is_fed = isinstance(workflow, Workflow) and any(map(stands_for_others, workflow.tasks.values()))
+    if is_fed != (messages is not None):
+        what = "takes messages: give it messages=[...]" if is_fed else "takes no messages: leave out messages="
+        raise TypeError(f"{workflow!r} {what}")
+    return None if messages is None else tuple(messages)
 
 
 def _seeds(seeds: int | Iterable[int], seed: int | None) -> Iterable[int]:
