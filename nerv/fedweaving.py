@@ -24,6 +24,8 @@ class FedWeaver(Weaver):
         trigger: where messages come from.
     """
 
+    taken = (SOURCE,)
+
     def __init__(self, name: str, trigger: Any) -> None:
         super().__init__(name)
         self.last = Exit(Param("item"))

@@ -8,8 +8,9 @@ it takes off. What is wrong is noted, and all of it raised at the end, together 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
@@ -66,6 +67,8 @@ class Weaver:
         name: the workflow's name.
     """
 
+    taken: ClassVar[tuple[str, ...]] = ()  # ids that steps can't have
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.problems: list[Problem] = []
@@ -91,14 +94,7 @@ class Weaver:
             WorkflowDefinitionError: lists everything that is wrong.
         """
         self.weave(steps)
-        made = None
-        try:
-            made = Workflow(self.name, self.tasks)
-        except CycleError:
-            if not self.problems:
-                raise
-        except WorkflowDefinitionError as error:
-            self.problems += error.problems
+        made = self._made(self.name, self.tasks, self.taken)
         if made is None or self.problems:
             raise WorkflowDefinitionError(self.problems, f"flow {self.name!r} can't be built")
         return made
@@ -118,6 +114,26 @@ class Weaver:
                 self._end_fan(collect=False)
         if not self.tasks:
             self._note(None, "it has no steps; add .then(function)")
+
+    def _made(self, name: str, tasks: Sequence[TaskDef], taken: Sequence[str] = ()) -> Workflow | None:
+        """A Workflow of these tasks. What is wrong with them is noted; what is found wrong with two tasks of one id
+        isn't, for it would be said of the wrong one.
+        """
+        counts = Counter([*taken, *[task.id for task in tasks]])
+        clashing = {task_id for task_id, count in counts.items() if count > 1}
+        for task_id in sorted(clashing):
+            who = "a step has the flow's own id" if task_id in taken else f"{counts[task_id]} steps have the id"
+            remedy = f"ids are unique, so give one another: TaskDef({f'{task_id}-2'!r}, function)"
+            text = f"flow {self.name!r}: {who} {task_id!r}; {remedy}"
+            self.problems.append(Problem(task_id, "duplicate", text))
+        try:
+            return Workflow(name, tasks)
+        except CycleError:
+            if not clashing and not self.problems:
+                raise
+        except WorkflowDefinitionError as error:
+            self.problems += [problem for problem in error.problems if problem.task_id not in clashing]
+        return None
 
     def _note(self, task_id: str | None, text: str) -> None:
         self.problems.append(Problem(task_id, "flow", f"flow {self.name!r}: {text}"))
@@ -301,7 +317,9 @@ class Weaver:
         if not inner:
             self._note(None, "buffer() has no steps behind it; add .then(function)")
             return
-        target: Any = Workflow(f"{inner[0].id}", inner) if len(inner) > 1 else self._alone(inner[0])
+        target = self._made(inner[0].id, inner) if len(inner) > 1 else self._alone(inner[0])
+        if target is None:
+            return
         items = () if fan.before.value is UNSET else fan.before.value
         self._node(Buffer, inner[0].id, items, target, fan.max_parallel, collect)
 

@@ -6,6 +6,7 @@ from nerv import (
     BufferDispatched,
     Flow,
     Gate,
+    Manual,
     Output,
     TaskDef,
     Workflow,
@@ -202,3 +203,25 @@ def test_tasks_keep_their_policies():
 
 def test_a_built_flow_is_a_workflow_like_any_other():
     assert isinstance(Flow("f").then(four).build(), Workflow)
+
+
+def messages(value):
+    return value
+
+
+CLASHES = [
+    (Flow("f").then(four).then(four), "2 steps have the id 'four'"),
+    (Flow("f").then(four).then(messages).then(four), "2 steps have the id 'four'"),
+    (Flow("f").then(numbers).buffer().then(messages).then(messages).collect(), "2 steps have the id 'messages'"),
+    (Flow("f").triggered_by(Manual()).then(messages), "a step has the flow's own id 'messages'"),
+]
+
+
+@pytest.mark.parametrize(("flow", "said"), CLASHES)
+def test_a_function_that_comes_twice_is_one_problem_that_says_how_to_name_it(flow, said):
+    """Not also a dependency on itself, nor a ring."""
+    with pytest.raises(WorkflowDefinitionError) as caught:
+        flow.build()
+    (problem,) = caught.value.problems
+    assert (problem.kind, type(caught.value)) == ("duplicate", WorkflowDefinitionError)
+    assert problem.message.startswith(f"flow 'f': {said}; ids are unique, so give one another: TaskDef(")
