@@ -34,6 +34,7 @@ class Plan(Struct):
 
     Attributes:
         facts: what the WORKFLOW_RECOVERED event says.
+        begun: tasks that had been claimed when the process died, and very likely had begun.
         dead: tasks that were lost so often that they fail now, and with what.
         gone: tasks that the workflow has no more; those that haven't ended are skipped.
         added: ids of the tasks that it has got since, at the end of all.
@@ -41,6 +42,7 @@ class Plan(Struct):
     """
 
     facts: Mapping[str, Any]
+    begun: Sequence[int] = ()
     dead: Mapping[int, BaseException] = {}
     gone: Sequence[int] = ()
     added: Sequence[str] = ()
@@ -249,6 +251,7 @@ class Replay:
             scheduler.waits.scheduler = scheduler
         if scheduler.saga is not None:
             scheduler.saga.undone_before = self.undone
+        self._number(plan.begun)
         scheduler.records.append((log.WORKFLOW_RECOVERED, -1, now, 0, dict(plan.facts)))
         if plan.added:
             scheduler.records.append((log.TASKS_ADDED, -1, now, 0, {"ids": list(plan.added), "changed": True}))
@@ -262,6 +265,15 @@ class Replay:
             if state == WAITING and (scheduler.suspensions is None or number not in scheduler.suspensions.waiting):
                 self._wait_on(number, now, epoch)
         scheduler.finish_if_done(now)
+
+    def _number(self, begun: Sequence[int]) -> None:
+        """What had begun with nothing but its claim written was an attempt, and has its number; it is lost too."""
+        scheduler, died_at = self._scheduler, self._scheduler.records[-1][2]
+        for number in begun:
+            scheduler.state[number] = RUNNING
+            attempt = scheduler.attempts[number] = scheduler.attempts[number] + 1
+            scheduler.records.append((log.TASK_STARTED, number, died_at, attempt, None))
+        self.lost += begun
 
     def _call_back(self, now: float) -> None:
         """What was lost, and what runs again, waits."""

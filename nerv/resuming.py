@@ -4,8 +4,9 @@ What it was is read from the journal, its workflow is compared with the one at h
 the engine needs to go on is made. Nothing happens to it before `start`.
 
 Losses. A task was *lost* if it was running when the process died. It is *suspected* if it was claimed and nothing more
-is known: it may have been running. One that was lost or suspected more often than `max_recoveries` fails now; a suspect
-that was never seen running only when it has run alone too, as it may have been claimed beside the one that kills.
+is known: it may have been running. As many of these as there was room for very likely were, so that was an attempt, and
+has its number. A task that was lost or suspected more often than `max_recoveries` fails now; a suspect that was never
+seen running only when it has run alone too, as it may have been claimed beside the one that kills.
 
 After a crash an execution is *careful*: it is staged, whatever its durability, until what was lost has ended, and the
 best of what is ready. So what kills the process is in the journal before it does. A manager that was closed leaves a
@@ -118,10 +119,21 @@ class Resumption:
         facts = {"lost": [ids[one] for one in replay.lost], "suspected": [ids[one] for one in suspected]}
         self._plan = Plan(
             facts=facts if is_crash else {**facts, "left": True},
+            begun=self._begun(replay.lost, suspected),
             dead=self._dead(replay.lost, suspected),
             gone=[number for number, task in enumerate(live.tasks) if is_gone(task)],
             added=ids[len(history.ids) :],
         )
+
+    def _begun(self, lost: Sequence[int], suspected: Sequence[int]) -> list[int]:
+        """Of the suspected those that had begun, as far as can be told: the first ones, for which there was room."""
+        room = dict(enumerate(pool.limit for pool in self.live.pools))
+        queue_of, begun = self.live.scheduler.queue_of, list[int]()
+        for place, number in enumerate([*lost, *suspected]):
+            left = room[queue_of[number]] = room.get(queue_of[number], 0) - 1
+            if left >= 0 and place >= len(lost):
+                begun.append(number)
+        return begun
 
     def _dead(self, lost: Sequence[int], suspected: Sequence[int]) -> dict[int, BaseException]:
         losses, most = self._losses, self._keeper.manager.settings.max_recoveries

@@ -28,7 +28,8 @@ from nerv import (
     WorkflowStatus,
     run,
 )
-from nerv.journal.base import Batch, Header
+from nerv.eventlog import WORKFLOW_STARTED
+from nerv.journal.base import Batch, Header, Stretch
 from nerv.testing import FaultyJournal
 from tests.handshake import (
     REPOSITORY,
@@ -457,6 +458,26 @@ def test_a_header_alone_is_an_execution_that_begins_anew(journal):
         (execution,) = managing.recover(workflow)
         assert ended(execution).status is COMPLETED
         assert kinds(execution) == ["WORKFLOW_STARTED", "TASK_STARTED", "TASK_COMPLETED", "WORKFLOW_COMPLETED"]
+
+
+@pytest.mark.parametrize(("workers", "numbers"), [(1, [2, 1, 1]), (2, [2, 2, 1]), (9, [2, 2, 2])])
+def test_of_what_was_claimed_when_the_process_died_so_many_had_begun_as_there_was_room_for(journal, workers, numbers):
+    """The journal knows of their claims alone: the first ones were attempts, and aren't held against them."""
+    workflow = flow(*(TaskDef(name, lambda ctx: ctx.attempt, retry_policy=1) for name in "abc"))
+    started = (WORKFLOW_STARTED, -1, 0.0, 0, {"workflow_id": "wf", "execution_id": "e", "task_count": 3})
+    header = Header("e", "wf", fingerprint=workflow.fingerprint, extra={"targets": None, "result": None})
+    first = Stretch("e", 1, [started], 0.0, ids=["a", "b", "c"], claims=[0, 1, 2])
+    journal.write(Batch(headers=[header], stretches=[first]))
+    journal.release()
+    with manager(journal, workers=workers) as managing:
+        (execution,) = managing.recover(workflow)
+        assert [ended(execution)[name] for name in "abc"] == numbers
+    begun = kinds(execution).index("WORKFLOW_RECOVERED") - 1
+    assert kinds(execution)[: begun + 1] == ["WORKFLOW_STARTED"] + ["TASK_STARTED"] * begun
+    assert begun == numbers.count(2)
+    assert [execution.task(name).attempts for name in "abc"] == numbers
+    with manager(journal) as managing:
+        assert managing.execution("e").results == dict(zip("abc", numbers, strict=True))
 
 
 def test_what_was_ordered_of_a_header_alone_is_carried_out_once(journal):

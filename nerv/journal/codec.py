@@ -90,6 +90,12 @@ class Stored:
         text = repr(seen)
         return self.describe() if "\0" in text or type(seen) is _Name or len(text) > limit else text
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stored) and bytes(self.raw) == bytes(other.raw)
+
+    def __hash__(self) -> int:
+        return hash(bytes(self.raw))
+
     def __repr__(self) -> str:
         return f"<Stored {self.describe()}>"
 
