@@ -37,7 +37,7 @@ QUESTIONS = (
     "what is the difference between a lock and a reentrant lock",
     "may I sell copies of the software",
 )
-MEGABYTES = 10.0
+MEGABYTES = 8.0
 """So much is read."""
 
 BIG = 32_000
@@ -89,16 +89,24 @@ class Index(NamedTuple):
 
 
 def documents(ctx: TaskContext) -> list[Document]:
-    """The texts of all installed packages, and as many modules, the outermost first, as go into so many megabytes."""
-    found = {one for which in ("stdlib", "purelib") for one in _documents(sysconfig.get_path(which))}
-    texts = [document for document in found if document.kind != "source"]
-    left = ctx.get("megabytes", MEGABYTES) * 1e6 - sum(document.size for document in texts)
+    """The language reference, and of texts and modules, the outermost first, as many as go into so many megabytes."""
+    found: dict[str, set[Document]] = defaultdict(set)
+    for which in ("stdlib", "purelib"):
+        for document in _documents(sysconfig.get_path(which)):
+            found[document.kind].add(document)
+    size = ctx.get("megabytes", MEGABYTES) * 1e6
+    texts = _outermost(found["text"], size / 4)
+    left = size - sum(document.size for document in [*found["topics"], *texts])
+    return [*found["topics"], *texts, *_outermost(found["source"], left)]
+
+
+def _outermost(found: set[Document], size: float) -> list[Document]:
     chosen = []
-    for document in sorted(found.difference(texts), key=lambda one: (one.path.count("/"), one.path)):
-        if left >= document.size:
-            left -= document.size
+    for document in sorted(found, key=lambda one: (one.path.count("/"), one.path)):
+        if document.size <= size:
+            size -= document.size
             chosen.append(document)
-    return sorted(texts) + chosen
+    return chosen
 
 
 def _documents(root: str) -> Iterator[Document]:
