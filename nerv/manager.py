@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from nerv.drafts import Drafts
-from nerv.errors import JournalError, UnknownIdError
+from nerv.errors import ConfigError, JournalError, UnknownIdError
 from nerv.events import Event, EventType
 from nerv.execution import Execution
 from nerv.hub import Hub
 from nerv.keeping import Keeper
 from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
+
+_PARTS: Final = {  # the name of each part that may be given, and how one is known
+    "event_bus": ("publish", "an EventBus"),
+    "state_projector": ("get_state", "a StateProjector"),
+    "clock": ("monotonic", "a Clock, which has monotonic() and time()"),
+    "pool_factory": ("make", "what makes pools"),
+}
 
 
 class WorkflowManager(Hub):
@@ -30,6 +37,10 @@ class WorkflowManager(Hub):
     """
 
     def __init__(self, **given: Any) -> None:
+        for name, (verb, what) in _PARTS.items():
+            part = given.get(name)
+            if part is not None and not hasattr(part, verb):
+                raise ConfigError(f"{name} takes {what}, not {part!r}")
         super().__init__(**given)
         self._drafts = Drafts()
 
@@ -194,6 +205,8 @@ class WorkflowManager(Hub):
         if execution_id is not None and execution_id not in draft.executions:
             raise UnknownIdError(f"{execution_id!r} is no execution of workflow {workflow_id!r}")
         known = [execution_id] if execution_id else [one for one in draft.executions if one in self._executions]
+        if not known and self.journal is not None:
+            known = draft.executions[-1:]
         if not known:
             kept = f"only {self.settings.keep} are kept (the setting `keep`)"
             raise UnknownIdError(f"the executions of workflow {workflow_id!r} have ended and are forgotten: {kept}")

@@ -10,6 +10,7 @@ from nerv import (
     ANY,
     ConfigError,
     EventBus,
+    MemoryJournal,
     NervError,
     Output,
     StateProjector,
@@ -247,6 +248,16 @@ def test_keeping_nothing_still_runs():
             manager.get_workflow_status(workflow_id)
 
 
+def test_a_journal_remembers_a_drafts_latest_execution():
+    with WorkflowManager(keep=0, journal=MemoryJournal()) as manager:
+        workflow_id = manager.create_workflow("w", tasks=[TaskDef("a", lambda: 7)])
+        execution_id = manager.execute_workflow(workflow_id)
+        eventually(lambda: manager.execution(execution_id).status.is_final)
+        report = manager.get_workflow_status(workflow_id)
+    assert (report["execution_id"], report["status"].name) == (execution_id, "COMPLETED")
+    assert report["task_results"]["a"].result == 7
+
+
 def test_results_do_not_outlive_their_execution():
     """When an execution is forgotten and nobody holds it, its results are free, whatever the bus remembers."""
     import gc
@@ -346,6 +357,12 @@ def test_bus_and_projector_may_be_ones_own():
         assert projector.get_state()["mine"] == 1
     assert len(heard) == 4
     assert len(bus.get_history()) == 3
+
+
+@pytest.mark.parametrize("part", ["event_bus", "state_projector", "clock", "pool_factory"])
+def test_what_can_not_be_a_part_is_refused_at_once(part):
+    with pytest.raises(ConfigError, match=rf"{part} takes .*, not 'mine'"):
+        WorkflowManager(**{part: "mine"})
 
 
 def test_settings_are_strict():
