@@ -70,28 +70,42 @@ class Admission:
         """Settle every task's pool; returns what can't be."""
         problems: list[Problem] = []
         last: TaskDef | None = None
-        queue, wants = -1, False
-        for number, task in enumerate(self.workflow.tasks.values()):
+        queue, wants, alike = -1, False, 0  # how many like `last` haven't been entered yet
+        looks = False  # whether each of them has to be looked at, though their function is the same
+        for number, task in enumerate(self.workflow.definitions):
             if last is not None and task.fn is last.fn and task.pool is last.pool and queue >= 0:
-                if self.pools[queue].kind == "process":
-                    self._object(task, queue, problems)
-            else:
-                queue = self._queue(task, problems)
-                wants = task.fn is not None and wants_context(task.fn)
-                self.delivers |= getattr(task.fn, "delivers", False) is True
-                last = task
-            self.queue_of.append(queue)
-            self.wants_context.append(wants)
+                alike += 1
+                if looks:
+                    self._look_at(number, task, queue, problems)
+                continue
+            self._enter(queue, wants, alike)
+            queue = self._queue(task, problems)
+            wants = task.fn is not None and wants_context(task.fn)
+            self.delivers |= getattr(task.fn, "delivers", False) is True
+            last, alike = task, 1
+            looks = self._case is not None or (queue >= 0 and self.pools[queue].kind == "process")
             if task.inside:
                 self._look_inside(task.inside, problems)
             if self._case is not None:
                 self._follow(self._case, number, task)
+        self._enter(queue, wants, alike)
         problems += self.policing.problems
         if not problems:
-            tasks = list(self.workflow.tasks.values())
             for number in self.policing.terms:
-                self._assign_errands(number, tasks[number], problems)
+                self._assign_errands(number, self.workflow.definitions[number], problems)
         return problems
+
+    def _enter(self, queue: int, wants: bool, count: int) -> None:  # noqa: FBT001  it is entered, not asked about
+        """So many more tasks of this kind."""
+        self.queue_of += [queue] * count
+        self.wants_context += [wants] * count
+
+    def _look_at(self, number: int, task: TaskDef, queue: int, problems: list[Problem]) -> None:
+        """One more task of a function: whether its arguments can be sent."""
+        if self.pools[queue].kind == "process":
+            self._object(task, queue, problems)
+        if self._case is not None:
+            self._follow(self._case, number, task)
 
     def _look_inside(self, inside: Sequence[TaskDef], problems: list[Problem]) -> None:
         """Check what nodes will add: the pools, and what can be sent there."""

@@ -269,7 +269,7 @@ class Branching(TaskStates):
     def has_saga(self, saga: Saga) -> None:
         """From now on there may be something to undo."""
         self.saga = saga
-        self._is_free = False
+        self.is_free = self.is_plain = False
         if self.families is not None:
             added = range(self.families.base, len(self.state))
             saga.grown([number for number in added if self.rules[number] == ALL_FINISHED], len(self.families.last))

@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import partial
-from math import inf
 from random import Random
 from typing import Any
 
 from nerv.bus import EventBus
 from nerv.calls import Call
-from nerv.clock import Alarm, Clock
+from nerv.clock import Clock
 from nerv.effects import Effects
 from nerv.endings import Endings
 from nerv.lines import Lines
 from nerv.live import Live
 from nerv.loans import Loans
+from nerv.openings import Openings
 from nerv.outcomes import STEERING
 from nerv.pools.base import Effect, Pool
 from nerv.recording import Recorder
 from nerv.scheduler import ALL_FINISHED
 from nerv.states import THEN, TRANSFER
+from nerv.statuses import WorkflowStatus
 from nerv.steering import Steering
 from nerv.stopping import tell_to_stop
-from nerv.turns import Lane, Turns
+from nerv.turns import Turns
 
 
 class Dispatch:
@@ -51,14 +51,13 @@ class Dispatch:
         self.draining = False
         self._now = clock.monotonic
         self._turns: dict[Pool, Turns] = {}
-        self._effects = Effects(self._sort_out)
-        self.lock = self._effects.lock
+        self.effects = Effects(self._sort_out)  # the lock, and what is to be done when it is released
+        self.lock = self.effects.lock
         self._quiet = threading.Condition(self.lock)  # told when an execution has ended; while draining, also a call
-        self._loans = Loans(self._effects)
+        self._loans = Loans(self.effects)
         self.endings = Endings(Random(), self.call_later)  # noqa: S311  jitter is no secret
         self.steering = self.endings.steering = Steering(self)  # type: ignore[arg-type]  # always an Engine
-        self._lines_alarm: Alarm | None = None
-        self._lines_alarm_at = inf
+        self._openings = Openings(self)
 
     # ---- what pools ask (nerv.pools.base.Source) --------------------------------------------------------------------
 
@@ -69,30 +68,77 @@ class Dispatch:
         ):
             self._receive(finished)
         commits = False
-        with self.lock:
+        effects = self.effects
+        self.lock.acquire()  # `with` costs half as much again
+        try:
             now = self._now()
-            if finished is not None:
-                if finished.abandoned:
-                    return None
-                pool.running -= 1
-                self._settle(finished, now, pool)
-            elif worker is not None:
-                pool.arrived(worker)
-            call = self._take(pool, now)
+            call = None if finished is None else self._relay(finished, pool, now)
             if call is None:
-                commits = finished is not None and self.recorder is not None and self.recorder.is_helped_by(pool)
-                if not commits:
-                    pool.rested(worker)
-            if self.lines.news or (self.recorder is not None and not commits):
-                self._sort_out()
-            noted: Sequence[Effect] = self._effects.noted
+                call, commits = self._exchange(pool, finished, worker, now)
+            noted: Sequence[Effect] = effects.noted
             if noted:
-                self._effects.noted = []
+                effects.noted = []
             else:
                 noted = ()  # not the shared list: others note in it as soon as the lock is free
+        finally:
+            self.lock.release()
         for effect in noted:
             effect()
         return self._again(pool, worker) if commits else call
+
+    def _exchange(self, pool: Pool, finished: Call | None, worker: Any, now: float) -> tuple[Call | None, bool]:
+        """`advance` under the lock: the next call, or whether something has to be committed before there may be one."""
+        if finished is not None:
+            if finished.abandoned:
+                return None, False
+            pool.running -= 1
+            self._settle(finished, now, pool)
+        elif worker is not None:
+            pool.arrived(worker)
+        call, commits = self._take(pool, now), False
+        if call is None:
+            commits = finished is not None and self.recorder is not None and self.recorder.is_helped_by(pool)
+            if not commits:
+                pool.rested(worker)
+        if self.lines.news or (self.recorder is not None and not commits):
+            self._sort_out()
+        return call, commits
+
+    def _relay(self, done: Call, pool: Pool, now: float) -> Call | None:
+        """The commonest step, in one piece: a plain task has completed, and the next of the same execution starts.
+
+        None: it isn't that, and nothing has been done.
+        """
+        live = done.live
+        lane, scheduler = live.lane, live.scheduler
+        if (
+            lane is None
+            or lane.turns.only is not lane
+            or not lane.ready
+            or done.error is not None
+            or done.odd
+            or done.abandoned
+            or scheduler.status is not WorkflowStatus.RUNNING
+            or not scheduler.is_plain
+            or pool.running > pool.limit
+            or self.recorder is not None
+            or self.draining
+            or self._loans.wanted
+        ):
+            return None
+        live.values[done.task.id] = done.value
+        number = scheduler.relay(done.number, lane.queue, now)
+        del live.active[done.number]
+        call = live.active[number] = Call(live, number, live.tasks[number], scheduler.attempts[number])
+        if call.task.timeout is not None:
+            self._limit(call, now)
+        if self.bus.active or live.on_change:
+            self._tell(live)
+        if not lane.ready:
+            lane.turns.drop(lane)
+        elif not pool.attended:
+            self._call_up(pool, lane.turns)
+        return call
 
     def _receive(self, call: Call) -> None:
         """What is done with an outcome before the lock is taken: it may take its time."""
@@ -105,82 +151,21 @@ class Dispatch:
         """There was nothing, but perhaps there is when what has happened is in the journal: write it, look again."""
         assert self.recorder is not None
         self.recorder.commit()
-        with self._effects:
+        with self.effects:
             call = self._take(pool, self._now())
             if call is None:
                 pool.rested(worker)
         return call
 
-    def advance_many(self, pool: Pool, finished: list[Call], worker: Any, most: int) -> list[Call]:
-        """`advance` for several calls at once; see `Source`."""
-        calls: list[Call] = []
-        for call in finished:
-            self._receive(call)
-        with self._effects:
-            now = self._now()
-            for call in finished:
-                if not call.abandoned:
-                    self._settle(call, now)
-            turns = self._turns[pool]
-            while len(calls) < most and not self.draining and (lane := turns.first()) is not None:
-                if calls and not lane.live.scheduler.can_be_claimed:
-                    break
-                self._take_one_more(calls, lane, turns, now)
-            if not calls:
-                pool.rested(worker)
-            else:
-                self._call_up(pool, turns)
-        return calls
-
-    def _take_one_more(self, calls: list[Call], lane: Lane, turns: Turns, now: float) -> None:
-        """Take the first of several calls, or claim another."""
-        live, scheduler = lane.live, lane.live.scheduler
-        number = scheduler.claim(lane.queue) if calls else scheduler.take(lane.queue, now)
-        if number < 0:
-            turns.drop(lane)
-            self._tell(live)
-            return
-        if number in scheduler.errands:
-            call: Call | None = self._errand(live, number, now)
-        else:
-            call = live.active[number] = Call(
-                live, number, live.tasks[number], scheduler.attempts[number] + bool(calls)
-            )
-            call.claimed = call.odd = bool(calls)
-            if live.placement is not None:
-                live.placement.mark(call)
-        turns.served(lane)
-        self._tell(live)
-        if call is not None:
-            calls.append(call)
-            if not call.claimed:
-                self._limit(call, now)
-
-    def begin(self, call: Call) -> None:
-        """The function of a call of `advance_many` is being called now."""
-        with self._effects:
-            if not call.abandoned:
-                self._begin(call, self._now())
-
     def begun(self, call: Call) -> None:
         """The function of a call is being called now, in a pool that `tells_start`."""
-        with self._effects:
+        with self.effects:
             if not call.abandoned:
                 self._limit(call, self._now(), is_begun=True)
 
-    def give_back(self, calls: list[Call]) -> None:
-        """Calls of `advance_many` that were never begun are ready again."""
-        with self._effects:
-            now = self._now()
-            for call in calls:
-                if not call.abandoned:
-                    del call.live.active[call.number]
-                    call.live.scheduler.unclaim(call.number, now)
-                    self._moved(call.live)
-
     def call_later(self, effect: Effect) -> None:
         """Have `effect` run when the lock has been released (lock held)."""
-        self._effects.noted.append(effect)
+        self.effects.noted.append(effect)
 
     def waiting(self, pool: Pool) -> bool:
         """Whether calls are ready for the pool."""
@@ -188,7 +173,7 @@ class Dispatch:
 
     def lend(self, pool: Pool, call: Call) -> None:
         """A running call waits for something: its slot is free meanwhile."""
-        with self._effects:
+        with self.effects:
             if self._loans.lend(pool, call):
                 self._freed(pool)
 
@@ -199,7 +184,7 @@ class Dispatch:
 
     def recall(self, pool: Pool, call: Call) -> None:
         """A call that is about to end lends its slot no more."""
-        with self._effects:
+        with self.effects:
             self._loans.recall(pool, call)
 
     # ---- under the lock ---------------------------------------------------------------------------------------------
@@ -257,7 +242,7 @@ class Dispatch:
             scheduler.completed(number, now)
         else:
             self._settle_odd(call, now)
-        self._moved(live, asking)
+        self.moved(live, asking)
 
     def _settle_odd(self, call: Call, now: float) -> None:
         live, scheduler, number = call.live, call.live.scheduler, call.number
@@ -273,7 +258,7 @@ class Dispatch:
         else:
             self.endings.settle(call, now)
             if scheduler.stopping:
-                self._stop_running(live)
+                self.stop_running(live)
 
     def _errand(self, live: Live, number: int, now: float) -> Call | None:
         """The call for an errand that was taken; None if it has been decided otherwise meanwhile."""
@@ -284,7 +269,7 @@ class Dispatch:
             return self.steering.errand(live, number, now)
         if number in live.setbacks and scheduler.gives_up(number):
             self.endings.no_fallback(live, number, now)
-            self._moved(live)
+            self.moved(live)
             return None
         call = live.active[number] = self.endings.errand(live, number)
         return call
@@ -308,42 +293,10 @@ class Dispatch:
 
     def _sort_out(self) -> None:
         """Look into what is new with the lines, and have written what is to be."""
-        lines = self.lines
-        if lines.news:
-            self._sort_lines(lines)
+        if self.lines.news:
+            self._openings.sort()
         if self.recorder is not None and self.recorder.wanted:
             self.recorder.rouse()
-
-    def _sort_lines(self, lines: Lines) -> None:
-        now = self._now()
-        while lines.news:
-            lines.news = False
-            for flight in lines.take_grounded():
-                self._effects.noted.append(flight.failed)
-            for event, line in lines.take_circuits():
-                self._effects.noted.append(partial(self.bus.announce, event, data={"name": line.name}))
-            for waits, number, line in lines.take_refused():
-                live = waits.owner
-                if live.scheduler.has_ended(number):  # it was cancelled when another of them failed
-                    continue
-                self.endings.failed(live, number, line.error(live.tasks[number].id), now, retryable=False)
-                if live.scheduler.stopping:
-                    self._stop_running(live)
-                self._moved(live)
-            for waits in lines.offer(now):
-                self._moved(waits.owner)
-        moment = lines.next_opening()
-        if moment < self._lines_alarm_at:
-            if self._lines_alarm is not None:
-                self._lines_alarm.cancel()
-            self._lines_alarm_at = moment
-            self._lines_alarm = self.timer.at(moment, self._lines_open)
-
-    def _lines_open(self) -> None:
-        """The moment has come at which a line may be open."""
-        with self._effects:
-            self._lines_alarm_at, self._lines_alarm = inf, None
-            self.lines.stir_open(self._now())
 
     def _begin(self, call: Call, now: float) -> None:
         if call.claimed:
@@ -351,7 +304,7 @@ class Dispatch:
             call.live.scheduler.started(call.number, now)
             self._tell(call.live)
 
-    def _moved(self, live: Live, asking: Pool | None = None) -> None:
+    def moved(self, live: Live, asking: Pool | None = None) -> None:
         """After the scheduler was told something: lanes with ready tasks get in line, listeners are told, ends end."""
         if not live.scheduler.is_plain:
             self._look_after(live)
@@ -383,7 +336,7 @@ class Dispatch:
         if self.recorder is not None:
             self.recorder.mark(live, urgent=not started)
         if live.on_change:
-            self._effects.noted.extend(live.on_change)
+            self.effects.noted.extend(live.on_change)
 
     def _end(self, live: Live) -> None:
         if self.lives.pop(live.id, None) is None:
@@ -392,9 +345,9 @@ class Dispatch:
         live.disarm()
         self._turns.pop(live.inline, None)
         release = live.release()
-        self._effects.noted += release if self.recorder is None else self.recorder.ended(live, release)
+        self.effects.noted += release if self.recorder is None else self.recorder.ended(live, release)
 
-    def _stop_running(self, live: Live) -> None:
+    def stop_running(self, live: Live) -> None:
         """Tell what runs, cleanup apart, that it should stop."""
         rules = live.scheduler.rules
-        tell_to_stop([call for call in live.active.values() if rules[call.number] != ALL_FINISHED], self._effects)
+        tell_to_stop([call for call in live.active.values() if rules[call.number] != ALL_FINISHED], self.effects)

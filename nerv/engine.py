@@ -5,9 +5,9 @@ cancels, the timer) takes it, tells the execution's scheduler, puts lanes that h
 must be done outside the lock (`effects`: wake a worker, tell the bus, set an event), which it does after it has let go.
 User code never runs under the lock, and nothing that can block is done under it.
 
-What pools ask is in nerv/dispatch.py, what becomes of calls that failed in nerv/endings.py; here is what executions
-ask, and what time brings. An execution has one alarm: the earliest moment at which one of its calls has run for too
-long, a task's retry is due, or the whole has taken too long. Nothing is armed for a plain task.
+What pools ask is in nerv/dispatch.py and nerv/batching.py, what becomes of calls that failed in nerv/endings.py; here
+is what executions ask, and what time brings. An execution has one alarm: the earliest moment at which one of its calls
+has run for too long, a task's retry is due, or the whole has taken too long. Nothing is armed for a plain task.
 
 The bus and the projector aren't told of events one by one: they read each execution's log behind their own cursors. The
 bus is nudged once when a log has grown, if anybody listens at all.
@@ -20,13 +20,12 @@ from functools import partial
 from math import inf
 from typing import Any, Final
 
+from nerv.batching import Batching
 from nerv.bus import EventBus
 from nerv.caching.desk import Desk, Flight
 from nerv.caching.stores import MemoryStore
 from nerv.calls import Call
 from nerv.clock import Clock
-from nerv.dispatch import Dispatch
-from nerv.effects import Effects
 from nerv.errors import NervError, TaskCancelledError, TaskTimeoutError
 from nerv.events import EventType
 from nerv.journal.deliveries import DispatchHook
@@ -43,7 +42,7 @@ ABANDONED_LIMIT: Final = 256
 its function holds; a program with so many of them is broken, and says so."""
 
 
-class Engine(Dispatch):
+class Engine(Batching):
     """Runs executions.
 
     Args:
@@ -93,7 +92,7 @@ class Engine(Dispatch):
         self._begin_with(live, lambda _: go_on())
 
     def _begin_with(self, live: Live, begin: Callable[[float], None]) -> None:
-        with self._effects:
+        with self.effects:
             if live.inline is not None:
                 self._turns[live.inline] = Turns()
                 live.inline.bind(self)
@@ -110,58 +109,59 @@ class Engine(Dispatch):
                 for queue, (ready, pool) in enumerate(zip(live.scheduler.ready, live.pools, strict=False))
                 if live.placement is None or queue != live.placement.held
             ]
-            self._moved(live)
+            live.lane = live.lanes[0] if len(live.lanes) == 1 and live.placement is None else None
+            self.moved(live)
         if self.closed:  # it came too late
             self.halt(live)
 
     def pause(self, live: Live) -> bool:
         """Give out nothing more of this execution."""
-        with self._effects:
+        with self.effects:
             done = live.scheduler.pause(self._now())
             self._tell(live)
         return done
 
     def resume(self, live: Live) -> bool:
         """Go on after a pause."""
-        with self._effects:
+        with self.effects:
             done = live.scheduler.resume(self._now())
-            self._moved(live)
+            self.moved(live)
         return done
 
     def cancel(self, live: Live, reason: str = "") -> bool:
         """Start nothing more, tell what runs, and give it up after `grace`."""
-        with self._effects:
+        with self.effects:
             if not live.scheduler.cancel(self._now(), reason):
                 return False
             if self.recorder is not None:
                 self.recorder.note(live, CANCELLING, reason)
-            self._stop_running(live)
-            self._moved(live)
+            self.stop_running(live)
+            self.moved(live)
             if live.active:
                 self.timer.at(self._now() + self.grace, lambda: self.abandon(live))
         return True
 
     def abandon(self, live: Live) -> None:
         """Give up what was told to stop and hasn't."""
-        with self._effects:
+        with self.effects:
             for call in [call for call in live.active.values() if call.cancelled]:
                 self._give_up(call)
-            self._moved(live)
+            self.moved(live)
 
     def halt(self, live: Live) -> None:
         """End an execution here and now: what runs is given up, cleanup too, and nothing starts any more."""
-        with self._effects:
+        with self.effects:
             live.scheduler.cancel(self._now(), "the engine was closed")
             for call in list(live.active.values()):
                 self._give_up(call)
             live.scheduler.halt(self._now())
-            self._moved(live)
+            self.moved(live)
 
     def landed(self, live: Live, number: int, flight: Flight) -> None:
         """What a task waited for was computed, or wasn't, by another."""
-        with self._effects:
+        with self.effects:
             if live.id in self.lives and self.endings.landed(live, number, flight, self._now()):
-                self._moved(live)
+                self.moved(live)
 
     def _give_up(self, call: Call) -> None:
         """Leave a call behind that didn't stop when it was told to."""
@@ -181,7 +181,7 @@ class Engine(Dispatch):
         if pool.counts_running:
             pool.running -= not call.lent
             self._freed(pool)
-        self._effects.noted.append(lambda: pool.abandon([call]))
+        self.effects.noted.append(lambda: pool.abandon([call]))
 
     # ---- tasks that steer (nerv/steering.py) ------------------------------------------------------------------------
 
@@ -191,13 +191,13 @@ class Engine(Dispatch):
         Raises:
             NervError: the execution has ended: nobody can be waiting for it.
         """
-        with self._effects:
+        with self.effects:
             status = live.scheduler.status
             if status.is_final or live.id not in self.lives:
                 text = f"execution {live.id!r} is {status.name}: nobody can be waiting for the signal {name!r} any more"
                 raise NervError(text)
             first = live.scheduler.has_suspensions(live.log.epoch).signalled(name, value, self._now())
-            self._moved(live)
+            self.moved(live)
         return first
 
     def now(self) -> float:
@@ -211,16 +211,16 @@ class Engine(Dispatch):
     def stop_calls(self, live: Live, numbers: Sequence[int]) -> None:
         """Tell these running tasks to stop, and give them up after `grace` (lock held)."""
         running = [live.active[number] for number in numbers if number in live.active]
-        calls = tell_to_stop(running, self._effects)
+        calls = tell_to_stop(running, self.effects)
         if calls:
             self.timer.at(self._now() + self.grace, lambda: self._abandon(live, calls))
 
     def _abandon(self, live: Live, calls: Sequence[Call]) -> None:
-        with self._effects:
+        with self.effects:
             for call in calls:
                 if live.active.get(call.number) is call:
                     self._give_up(call)
-            self._moved(live)
+            self.moved(live)
 
     def leave_behind(self, call: Call) -> None:
         """Whatever a call still brings is ignored, and its place is free (lock held)."""
@@ -228,23 +228,14 @@ class Engine(Dispatch):
 
     # ---- what the recorder asks -------------------------------------------------------------------------------------
 
-    @property
-    def effects(self) -> Effects:
-        """The lock, and what is to be done when it is released."""
-        return self._effects
-
-    def moved(self, live: Live) -> None:
-        """Tasks have become ready (lock held)."""
-        self._moved(live)
-
     def fault(self, live: Live, error: BaseException) -> None:
         """End an execution that can't be kept any more (lock held)."""
         self._fail(live, error, self._now())
-        self._moved(live)
+        self.moved(live)
 
     def leave(self, live: Live) -> None:
         """Let go of a kept execution, as it is: what runs is given up, nothing more is recorded, it can be resumed."""
-        with self._effects:
+        with self.effects:
             for call in list(live.active.values()):
                 call.cancelled = True
                 self._leave_behind(call)
@@ -259,15 +250,15 @@ class Engine(Dispatch):
                 ready.clear()
             if live.inline is not None:
                 del self._turns[live.inline]
-                self._effects.noted.append(live.inline.wake)
-            self._effects.noted += [live.ended.set, *live.on_end, *live.on_change]
+                self.effects.noted.append(live.inline.wake)
+            self.effects.noted += [live.ended.set, *live.on_end, *live.on_change]
             self._quiet.notify_all()
 
     # ---- time -------------------------------------------------------------------------------------------------------
 
     def _ring(self, live: Live) -> None:
         """The moment has come for something: calls have run for too long, tasks have waited long enough."""
-        with self._effects:
+        with self.effects:
             now = self._now()
             live.alarm_at, live.alarm = inf, None
             if live.id not in self.lives:
@@ -284,7 +275,7 @@ class Engine(Dispatch):
                     part.wake(now)
             deadlines = [call.deadline for call in live.active.values() if call.deadline is not None]
             self._arm(live, min([live.deadline, *deadlines]))
-            self._moved(live)
+            self.moved(live)
 
     def _overdue(self, call: Call, now: float) -> None:
         """A call has run for longer than its timeout."""
@@ -294,7 +285,7 @@ class Engine(Dispatch):
         call.judge()  # about timeouts no code of the user's is asked
         self.endings.settle(call, now)
         if call.live.scheduler.stopping:
-            self._stop_running(call.live)
+            self.stop_running(call.live)
         if pool.left_behind >= ABANDONED_LIMIT:
             self._fail(call.live, NervError(_too_many(pool, call)), now)
 
@@ -303,7 +294,7 @@ class Engine(Dispatch):
         if live.scheduler.fail(now, fault):
             if self.recorder is not None:
                 self.recorder.note(live, FAULT, fault)
-            self._stop_running(live)
+            self.stop_running(live)
             if live.active:
                 self.timer.at(now + self.grace, lambda: self.abandon(live))
 
@@ -311,19 +302,19 @@ class Engine(Dispatch):
 
     def reprioritize(self, live: Live, number: int, priority: int) -> bool:
         """Change a task's priority. False: it has ended."""
-        with self._effects:
+        with self.effects:
             if live.scheduler.status is WorkflowStatus.INTERRUPTED:
                 return False
             done = live.scheduler.reprioritize(number, self._now(), priority)
-            self._moved(live)
+            self.moved(live)
         return done
 
     def resize(self, pool: Pool, workers: int) -> None:
         """Change how many calls may run at once in a pool; what runs goes on to its end."""
-        with self._effects:
+        with self.effects:
             before, pool.limit = pool.limit, workers
             data = {"pool": pool.name, "before": before, "workers": workers}
-            self._effects.noted.append(partial(self.bus.announce, EventType.POOL_RESIZED, data=data))
+            self.effects.noted.append(partial(self.bus.announce, EventType.POOL_RESIZED, data=data))
             self._freed(pool)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
@@ -346,7 +337,7 @@ class Engine(Dispatch):
 
     def _go_on(self) -> None:
         """Give out work again after a drain."""
-        with self._effects:
+        with self.effects:
             self.draining = False
             for pool, turns in self._turns.items():
                 self._call_up(pool, turns)
@@ -382,7 +373,7 @@ class Engine(Dispatch):
 
     def report(self, call: Call, data: dict[str, Any]) -> None:
         """Progress of a running call."""
-        with self._effects:
+        with self.effects:
             if not call.abandoned:
                 self._begin(call, self._now())
                 if call.live.scheduler.progressed(call.number, self._now(), data):

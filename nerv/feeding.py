@@ -111,8 +111,7 @@ class FedScheduler(Scheduler):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._is_free = False  # every ready task comes by `release`
-        self.is_plain = False
+        self.is_free = self.is_plain = False  # every ready task comes by `release`
         self.source = 0
         self.messages = self.over = 0
         self.on_start: Callable[[], object] = lambda: None

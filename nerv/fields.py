@@ -72,22 +72,15 @@ class Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     durable: bool = True
     cache: Cache | None = None
     metadata: TaskMetadata = NOTHING_SAID
-    # worked out from args and kwargs when the task is made, never given: what is referred to
+    # worked out when the task is made, never given: what args and kwargs refer to, and what `has_policies` says
     _outputs: tuple[str, ...] = ()
     _params: Mapping[str, bool] = {}
+    _has_policies: bool = False
 
     @property
     def has_policies(self) -> bool:
         """Whether it asks for more than to be called once when it is ready; a timeout is the engine's affair alone."""
-        return not (
-            self.retry_policy is None
-            and self.resources is None
-            and self.compensate is None
-            and self.rate_limit is None
-            and self.circuit_breaker is None
-            and self.cache is None
-            and self.fallback is UNSET
-        )
+        return self._has_policies
 
     @property
     def terms(self) -> str:
@@ -117,6 +110,19 @@ def _retry_terms(policy: RetryPolicy) -> list[Any]:
 
 def _cache_terms(cache: Cache) -> list[Any]:
     return [cache.ttl, None if cache.key is None else name_of(cache.key), cache.version]
+
+
+def asks_for_more(fields: Fields) -> bool:
+    """What `has_policies` is to be."""
+    return not (
+        fields.retry_policy is None
+        and fields.resources is None
+        and fields.compensate is None
+        and fields.rate_limit is None
+        and fields.circuit_breaker is None
+        and fields.cache is None
+        and fields.fallback is UNSET
+    )
 
 
 def check(fields: Fields, problems: list[str]) -> None:

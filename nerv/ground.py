@@ -77,5 +77,6 @@ class Ground:
             live.pools.append(live.pools[0])  # a queue that no pool takes from has no lane
         queue = scheduler.add_queue()
         live.pools.append(pool)
+        live.lane = None
         live.lanes.append(Lane(live, queue, scheduler.ready[queue], pool, self._turns_of(pool)))
         return queue

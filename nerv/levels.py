@@ -18,7 +18,7 @@ class LevelScheduler(Scheduler):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._is_free = False
+        self.is_free = self.is_plain = False
         levels = self.graph.levels()
         self.at = 0
         self.left = [len(level) for level in levels]

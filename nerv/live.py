@@ -43,6 +43,7 @@ class Live:
         errors: task id -> exception, of failed tasks, in time order.
         active: task number -> the call that is running.
         lanes: for each pool that it uses, its ready tasks there.
+        lane: the only one of them, while there is one.
         ended: set when the last event has been recorded (without the lock: only ever waited for).
         on_end: called once it has ended, without the lock.
         on_change: called after new events, without the lock; only while somebody follows.
@@ -69,8 +70,8 @@ class Live:
 
     __slots__ = (
         "__weakref__", "active", "admission", "alarm", "alarm_at", "attentive", "contextvars", "deadline", "ended",
-        "engine", "errors", "fallback_queues", "farewell", "held", "id", "inline", "kept", "lanes", "late", "log",
-        "logs", "on_change", "on_end", "params", "placement", "pools", "questions", "scheduler", "secret",
+        "engine", "errors", "fallback_queues", "farewell", "held", "id", "inline", "kept", "lane", "lanes", "late",
+        "log", "logs", "on_change", "on_end", "params", "placement", "pools", "questions", "scheduler", "secret",
         "services", "setbacks", "sources", "taken_on", "tasks", "undo_errors", "values", "wants_context", "wires",
         "workflow", "workflow_id",
     )  # fmt: skip
@@ -93,7 +94,7 @@ class Live:
         self.id = execution_id
         self.workflow = workflow
         self.workflow_id = workflow_id
-        self.tasks: list[TaskDef] = list(workflow.tasks.values())
+        self.tasks: list[TaskDef] = list(workflow.definitions)
         self.params = params
         self.services = services
         self.contextvars = contextvars
@@ -104,10 +105,11 @@ class Live:
         self.ended = threading.Event()
         self.on_end: list[Callable[[], object]] = []
         self.on_change: list[Callable[[], object]] = []
-        self.log = EventLog(execution_id, workflow.name, list(workflow.tasks), self.values, epoch)
+        self.log = EventLog(execution_id, workflow.name, workflow.ids, self.values, epoch)
         self.wants_context: list[bool] = []
         self.pools: list[Pool] = []
         self.lanes: list[Lane] = []
+        self.lane: Lane | None = None
         self.inline: Any = None
         self.setbacks: dict[int, BaseException] = {}
         self.taken_on: dict[str, BaseException] = {}

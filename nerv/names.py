@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 def as_text(mapping: dict[str, T]) -> dict[str, T]:
     """The mapping by ids that are text; itself, if all of them are."""
-    if any(isinstance(key, LongId) for key in mapping):
+    if LongId in set(map(type, mapping)):
         return {str(key): mapping[key] for key in mapping}
     return mapping
 

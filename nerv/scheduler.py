@@ -99,12 +99,24 @@ class Scheduler(Detours):
         self.records.append((log.WORKFLOW_STARTED, -1, now, 0, {**data, "task_count": self.unfinished}))
         for number in reused:
             self._reuse(number, now)
-        for number, count in enumerate(self.missing):
-            if not count and self.state[number] == PENDING:
-                self.release(number)
+        if self.is_plain:
+            self._release_first()
+        else:
+            for number, count in enumerate(self.missing):
+                if not count and self.state[number] == PENDING:
+                    self.release(number)
         if self.cancelling:
             self.stop(now)
         self.finish_if_done(now)
+
+    def _release_first(self) -> None:
+        """Everything that needs nothing is ready, at once."""
+        entry, queue_of, ranks = self.entry, self.queue_of, self.ranks
+        for number, count in enumerate(self.missing):
+            if not count and not self.state[number]:
+                entry[queue_of[number]].append(ranks[number])
+        for ready in entry:
+            heapify(ready)
 
     def _reuse(self, number: int, now: float) -> None:
         self.state[number] = COMPLETED
@@ -271,13 +283,39 @@ class Scheduler(Detours):
                 if self.state[dependent]:
                     if self.families is not None:
                         self.families.less(dependent)
-                elif self._is_free:
+                elif self.is_free:
                     heappush(self.entry[self.queue_of[dependent]], self.ranks[dependent])
                 else:
                     self.release(dependent)
         self.unfinished -= 1
         if self.unfinished <= self._floor:
             self.finish_if_done(now)
+
+    def relay(self, number: int, queue: int, now: float) -> int:
+        """`completed` and then `take`, in one go: a task's function returned, and the best ready one starts.
+
+        For executions that are RUNNING and plain, with one queue and something ready in it. What a plain execution
+        can't have (errands, limits, families, another order) isn't asked for.
+        """
+        state, append, attempts, missing = self.state, self.records.append, self.attempts, self.missing
+        if state[number] != RUNNING:
+            raise self._illegal(number, EventType.TASK_COMPLETED)
+        state[number] = COMPLETED
+        append((log.TASK_COMPLETED, number, now, attempts[number], None))
+        self.counts[COMPLETED] += 1
+        self.unfinished -= 1
+        ready = self.ready[queue]
+        for dependent in self._dependents[number]:
+            left = missing[dependent] = missing[dependent] - 1
+            if not left and not state[dependent]:
+                heappush(ready, self.ranks[dependent])
+        number = heappop(ready) & NUMBER_MASK
+        if state[number]:
+            raise self._illegal(number, EventType.TASK_STARTED)
+        state[number] = RUNNING
+        attempt = attempts[number] = attempts[number] + 1
+        append((log.TASK_STARTED, number, now, attempt, None))
+        return number
 
     def failed(self, number: int, now: float, error: object) -> None:
         """A task has failed for good. `error` goes into the event's data."""

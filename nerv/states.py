@@ -111,7 +111,7 @@ class TaskStates:
         self.dead_needs: dict[int, int] = {}
         self.families: Families | None = None
         self.suspensions: Suspensions | None = None
-        self.is_plain = waits is None  # nobody waits but for others, and nobody adds any
+        self.is_plain = waits is None and saga is None  # nobody waits but for others, and nobody adds any
         self.news: list[tuple[int, int]] = []
         self.unfinished = len(graph)
         self.counts = [0] * len(STATUSES)  # of final statuses only
@@ -120,7 +120,7 @@ class TaskStates:
         self.fault: BaseException | None = None
         self.reason = ""
         self._dependents = graph.dependents
-        self._is_free = saga is None  # whether a ready task never has to stand back
+        self.is_free = saga is None  # whether a ready task never has to stand back
         self._floor = 0 if saga is None else saga.floor  # with so few unfinished it may be time to end, or to undo
         self._decide_any()
 

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
 from nerv.errors import Problem, WorkflowDefinitionError
-from nerv.fields import NOTHING_SAID, Fields, check
+from nerv.fields import NOTHING_SAID, Fields, asks_for_more, check
 from nerv.functions import name_of
 from nerv.references import Names, Output, Outputs, fill, given, scan
 from nerv.statuses import TaskPriority
@@ -77,13 +77,16 @@ class TaskDef(Fields, frozen=True, eq=False):
             and self.rate_limit is None
             and self.circuit_breaker is None
             and self.cache is None
+            and self.fallback is UNSET
             and self.durable is True
             and self.metadata is NOTHING_SAID
+            and not self._has_policies
             and self.name.__class__ is self.description.__class__ is str
         ):
             if self.fn is not None and not callable(self.fn):
                 problems.append(f"fn takes a callable, not {self.fn!r}")
             check(self, problems)
+            _set(self, "_has_policies", asks_for_more(self))
         if problems:
             raise WorkflowDefinitionError([Problem(task_id, "task", f"task {task_id!r}: {p}") for p in problems])
 

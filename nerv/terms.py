@@ -38,9 +38,8 @@ class Policing:
         self._own: dict[int, Line] = {}
         self._known: dict[tuple[Any, ...], tuple[Terms, tuple[Any, ...]]] = {}
         self._undoable: set[int] = set()
-        tasks = list(workflow.tasks.values())
         for number in workflow.policed:
-            task = tasks[number]
+            task = workflow.definitions[number]
             self.terms[number] = self.terms_of(task, self.problems)
             if task.compensate is not None:
                 self._undoable.add(number)

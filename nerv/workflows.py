@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
+from itertools import compress
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
@@ -15,7 +15,7 @@ from nerv import drawing
 from nerv.errors import CycleError, Problem, UnknownIdError, WorkflowDefinitionError, near
 from nerv.fields import RUN_WHEN
 from nerv.functions import name_of
-from nerv.graph import Graph
+from nerv.graph import Graph, without_garbage_collection
 from nerv.likeness import alike
 from nerv.plan import ExecutionPlan
 from nerv.policies import finite
@@ -24,6 +24,11 @@ from nerv.tasks import TaskDef
 
 if TYPE_CHECKING:
     import networkx
+
+# Of every task at once, without a line of Python for each.
+_asks_for: Final = attrgetter("_params")
+_has_policies: Final = attrgetter("_has_policies")
+_run_when: Final = attrgetter("run_when")
 
 
 class Workflow:
@@ -55,18 +60,18 @@ class Workflow:
             raise WorkflowDefinitionError([Problem(None, "not a list", message)])
         result = MISSING if result is None else result
         self.__dict__.update(
-            name=name, description=description, timeout=timeout, _definitions=tuple(tasks), _result=result
+            name=name, description=description, timeout=timeout, definitions=tuple(tasks), _result=result
         )
-        problems = _names_problems(name, description, timeout) + _kind_problems(self._definitions)
+        problems = _names_problems(name, description, timeout) + _kind_problems(self.definitions)
         if problems:
             raise WorkflowDefinitionError(problems, f"workflow {name!r} can't run")
-        with _without_garbage_collection():
-            self.__dict__.update(zip(("_index", "_numbers"), _numbered(self._definitions, problems), strict=True))
-            graph = self.__dict__["_graph"] = Graph(self._numbers, [task.priority for task in self._definitions])
-        problems += _node_problems(self._definitions, self._index, graph)
+        with without_garbage_collection():
+            self.__dict__.update(zip(("_index", "_numbers"), _numbered(self.definitions, problems), strict=True))
+            graph = self.__dict__["_graph"] = Graph(self._numbers, [task.priority for task in self.definitions])
+        problems += _node_problems(self.definitions, self._index, graph)
         _result_problems(result, self._index, problems)
         if cycle := graph.cycle():
-            ring = [self._definitions[i].id for i in cycle]
+            ring = [self.definitions[i].id for i in cycle]
             problems += _ring_problems(ring)
             raise CycleError(problems, f"workflow {name!r} can't run", ring)
         if problems:
@@ -78,7 +83,7 @@ class Workflow:
         name: str
         description: str
         timeout: float | None
-        _definitions: tuple[TaskDef, ...]
+        definitions: tuple[TaskDef, ...]  # as they were given: a task's number is its place here
         _result: Any
         _index: dict[str, int]
         _numbers: list[tuple[int, ...]]
@@ -91,12 +96,12 @@ class Workflow:
         raise AttributeError(f"workflow {self.name!r} can't be changed; make a new one")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self.name, self._definitions, self.description, self.timeout, self._result)
+        return _rebuilt, (self.name, self.definitions, self.description, self.timeout, self._result)
 
     @cached_property
     def tasks(self) -> Mapping[str, TaskDef]:
         """All tasks by id, in definition order."""
-        return MappingProxyType(dict(zip(self._index, self._definitions, strict=True)))
+        return MappingProxyType(dict(zip(self._index, self.definitions, strict=True)))
 
     @cached_property
     def graph(self) -> networkx.DiGraph[str]:
@@ -107,7 +112,7 @@ class Workflow:
 
     def plan(self) -> ExecutionPlan:
         """Levels, critical path and bounds."""
-        return ExecutionPlan(self.name, self._definitions, self._graph)
+        return ExecutionPlan(self.name, self.definitions, self._graph)
 
     def select(self, targets: Sequence[str | TaskDef | Output[Any]]) -> Workflow:
         """The part of this workflow that the targets need, as a workflow of the same name.
@@ -128,7 +133,7 @@ class Workflow:
             more = set(self._numbers[todo.pop()]) - wanted
             wanted |= more
             todo += more
-        chosen = [task for i, task in enumerate(self._definitions) if i in wanted]
+        chosen = [task for i, task in enumerate(self.definitions) if i in wanted]
         names = Names()
         scan(self._result, names)
         whole = all(self._index[output] in wanted for output in names.outputs)
@@ -137,9 +142,7 @@ class Workflow:
     @cached_property
     def sinks(self) -> tuple[str, ...]:
         """Ids of the tasks that nothing depends on."""
-        return tuple(
-            task.id for task, after in zip(self._definitions, self._graph.dependents, strict=True) if not after
-        )
+        return tuple(task.id for task, after in zip(self.definitions, self._graph.dependents, strict=True) if not after)
 
     @cached_property
     def params(self) -> Mapping[str, bool]:
@@ -147,8 +150,8 @@ class Workflow:
         names = Names()
         scan(self._result, names)
         needed: dict[str, bool] = names.params
-        for task in self._definitions:
-            for name, required in task.asks_for.items():
+        for asked in filter(None, map(_asks_for, self.definitions)):
+            for name, required in asked.items():
                 needed[name] = needed.get(name, False) or required
         return MappingProxyType(needed)
 
@@ -177,6 +180,11 @@ class Workflow:
         return self._index.get(task_id)
 
     @property
+    def ids(self) -> list[str]:
+        """The tasks' ids by number, in a list of your own."""
+        return list(self._index)
+
+    @property
     def numbers(self) -> Graph:
         """The graph in numbers, as the scheduler works on it."""
         return self._graph
@@ -185,19 +193,19 @@ class Workflow:
     def rules(self) -> bytes:
         """For each task number its `run_when`, as an index into `nerv.fields.RUN_WHEN`."""
         rule_of = {rule: number for number, rule in enumerate(RUN_WHEN)}
-        return bytes([rule_of[task.run_when] for task in self._definitions])
+        return bytes(map(rule_of.__getitem__, map(_run_when, self.definitions)))
 
     @cached_property
     def policed(self) -> tuple[int, ...]:
         """Numbers of the tasks that have policies: that ask for more than to be called once when they are ready."""
-        return tuple([number for number, task in enumerate(self._definitions) if task.has_policies])
+        return tuple(compress(range(len(self.definitions)), map(_has_policies, self.definitions)))
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the graph's shape, the same in every process: ids, edges, policies, pools, names of callables."""
         shape = hashlib.sha256()
-        for task, needs in zip(self._definitions, self._numbers, strict=True):
-            edges = sorted(self._definitions[need].id for need in needs)
+        for task, needs in zip(self.definitions, self._numbers, strict=True):
+            edges = sorted(self.definitions[need].id for need in needs)
             shape.update(
                 repr((task.id, edges, type(task).__name__, int(task.priority), task.run_when, task.pool)).encode()
             )
@@ -210,7 +218,7 @@ class Workflow:
             return NotImplemented
         return self.fingerprint == other.fingerprint and all(
             alike(a, b)
-            for a, b in zip(self._definitions, other._definitions, strict=True)
+            for a, b in zip(self.definitions, other.definitions, strict=True)
             if a.fn is not None and b.fn is not None
         )
 
@@ -219,11 +227,11 @@ class Workflow:
 
     def to_mermaid(self) -> str:
         """A Mermaid flowchart."""
-        return drawing.mermaid(self._definitions, self._numbers)
+        return drawing.mermaid(self.definitions, self._numbers)
 
     def to_dot(self) -> str:
         """The graph in Graphviz's language."""
-        return drawing.dot(self.name, self._definitions, self._numbers)
+        return drawing.dot(self.name, self.definitions, self._numbers)
 
     def to_dask(self, params: Mapping[str, Any] | None = None) -> dict[Any, Any]:
         """A Dask graph, task id -> Dask's task, that any of Dask's schedulers runs; see `nerv.interop.dask.to_dask`.
@@ -243,27 +251,13 @@ class Workflow:
         return from_dask(graph, keys, name=name)
 
     def _repr_svg_(self) -> str:
-        return drawing.svg(self._definitions, self._graph)
+        return drawing.svg(self.definitions, self._graph)
 
     def __repr__(self) -> str:
-        return f"<Workflow {self.name!r}: {len(self._definitions)} tasks>"
+        return f"<Workflow {self.name!r}: {len(self.definitions)} tasks>"
 
     def __len__(self) -> int:
-        return len(self._definitions)
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Put off the cyclic garbage collector while a large graph is numbered: everything made here lives as long as the
-    workflow, and at a million tasks looking through it again and again was a third of the time.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+        return len(self.definitions)
 
 
 def _rebuilt(name: str, tasks: tuple[TaskDef, ...], description: str, timeout: float | None, result: Any) -> Workflow:

@@ -267,7 +267,7 @@ def test_nothing_wakes_while_a_place_that_was_offered_is_not_taken():
         waits = manager.start(flow(*many(3, rate_limit=limit)))
         busy = manager.start(flow(TaskDef("busy", hold, priority=99)))
         hold.entered()
-        eventually(lambda: manager.engine._lines_alarm is None)
+        eventually(lambda: manager.engine._openings._alarm is None)
         before = manager.engine.timer.wake_ups
         time.sleep(0.05)  # not to wait for anything: to give a busy timer the time to be seen
         assert manager.engine.timer.wake_ups - before <= 2

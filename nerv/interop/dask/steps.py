@@ -48,8 +48,9 @@ class Steps:
     name = "dask"
     timeout = None
 
-    def __init__(self, tasks: dict[Any, Step]) -> None:
-        self.tasks = tasks
+    def __init__(self, ids: list[Any], definitions: list[Step]) -> None:
+        self.ids = ids
+        self.definitions = definitions
 
 
 class Hasty(Scheduler):
@@ -80,11 +81,12 @@ def live_of(graph: Ranked, engine: Engine, pool: Pool, step: Callable[[int], Any
         step: called for each task with its number; the task's result is what it returns.
         over: called when everything has ended, and when a task has failed.
     """
-    tasks = {key: Step(key, step, number) for number, key in enumerate(graph.keys)}
+    keys = list(graph.keys)
+    tasks = [Step(key, step, number) for number, key in enumerate(keys)]
     live = Live(
         engine=engine,
         execution_id="dask",
-        workflow=cast("Workflow", Steps(tasks)),
+        workflow=cast("Workflow", Steps(keys, tasks)),
         workflow_id="dask",
         params=NOTHING,
         services=None,
