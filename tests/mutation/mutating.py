@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 COMPARISONS: dict[type, tuple[type, ...]] = {
@@ -28,8 +28,22 @@ ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 LEFT_OUT = (*ASSIGNMENTS, ast.Expr, ast.Return, ast.Raise, ast.Delete, ast.For, ast.Continue)
 UNTOUCHED = {"annotation", "returns", "type_params", "decorator_list"}
 
-Change = tuple[str, str, Callable[[], None]]
-"""Where, what, and how to make it."""
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a module a node is.
+
+    Attributes:
+        scope: the class and function, with dots; "module" outside of any.
+        statement: its text, of a compound one the head.
+        lines: those of the statement, by number.
+        is_inside: whether it is in the body of a function, so that nothing of it happens when the module is loaded.
+    """
+
+    scope: str = "module"
+    statement: str = ""
+    lines: range = range(0)
+    is_inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class Mutant:
     """One mistake. `name` says where and what, by the code and not by line numbers; `apply` makes it in the tree."""
 
     name: str
+    place: Place
     apply: Callable[[], None]
 
 
@@ -44,28 +59,40 @@ def mutants(tree: ast.Module) -> list[Mutant]:
     """Every mistake in a module; after `apply` the tree is spoilt, so each needs a fresh tree or process."""
     seen: Counter[str] = Counter()
     found = []
-    for where, change, apply in _changes(tree, "", ""):
-        name = f"{where}{change}"
+    for place, change, apply in _changes(tree, Place()):
+        name = f"{place.scope}: {change}"
         seen[name] += 1
-        found.append(Mutant(name if seen[name] == 1 else f"{name} #{seen[name]}", apply))
+        found.append(Mutant(name if seen[name] == 1 else f"{name} #{seen[name]}", place, apply))
     return found
 
 
-def _changes(node: ast.AST, scope: str, statement: str) -> Iterator[Change]:
-    """All changes in what a node is made of; `statement` is the one that it is part of."""
+def _changes(node: ast.AST, place: Place) -> Iterator[tuple[Place, str, Callable[[], None]]]:
+    """All changes in what a node is made of: where, what, and how to make it."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        scope = f"{scope}.{node.name}".lstrip(".")
+        place = replace(place, scope=node.name if place.scope == "module" else f"{place.scope}.{node.name}")
     for field, value in ast.iter_fields(node):
         if field in UNTOUCHED:
             continue
+        is_inside = place.is_inside or (field == "body" and isinstance(node, ast.FunctionDef))
         for part, put in _parts(node, field, value):
             if _is_docstring(part) or _is_for_the_checker(part):
                 continue
-            here = _text(part) if isinstance(part, ast.stmt) else statement
-            for new in _spoilt(part, node, field):
-                whole = "" if here == _text(part) else f"{here} | "
-                yield f"{scope or 'module'}: ", f"{whole}{_text(part)} -> {_text(new)}", _later(put, new)
-            yield from _changes(part, scope, here)
+            here = replace(place, is_inside=is_inside)
+            if isinstance(part, ast.stmt):
+                here = replace(here, statement=_text(part), lines=_lines(part))
+            for new in () if _is_compared_none(part, node) else _spoilt(part, node, field):
+                whole = "" if here.statement == _text(part) else f"{here.statement} | "
+                yield here, f"{whole}{_text(part)} -> {_text(new)}", _later(put, new)
+            yield from _changes(part, here)
+
+
+def _lines(statement: ast.stmt) -> range:
+    """The lines of a statement; of a compound one, those of its head; of a loop, the first that is repeated."""
+    body = getattr(statement, "body", None)
+    if isinstance(statement, ast.For):
+        return _lines(statement.body[0])
+    end = body[0].lineno if body else (statement.end_lineno or statement.lineno) + 1
+    return range(statement.lineno, max(end, statement.lineno + 1))
 
 
 def _is_for_the_checker(part: ast.AST) -> bool:
@@ -161,6 +188,11 @@ _SPOILERS: dict[type, Callable[[Any], Iterator[ast.AST]]] = {
     ast.Return: _return, ast.Constant: _constant, ast.Name: _name, ast.If: _if,
     ast.Continue: lambda _: iter([ast.Break()]), ast.Break: lambda _: iter([ast.Continue()]),
 }  # fmt: skip
+
+
+def _is_compared_none(part: ast.AST, parent: ast.AST) -> bool:
+    """`is "?"` never holds: as much is said by what becomes of the comparison."""
+    return isinstance(parent, ast.Compare) and isinstance(part, ast.Constant) and part.value is None
 
 
 def _is_docstring(node: ast.AST) -> bool:
