@@ -18,16 +18,16 @@ BOOM = ValueError("boom")
 
 
 class Detoured:
-    """A scheduler whose tasks need nobody, with everything that waits; tasks that may be undone are `undoable`."""
+    """A scheduler with everything that waits. Its tasks need nobody, unless said; the `undoable` have compensations."""
 
-    def __init__(self, tasks=1, *, cleanup=(), undoable=(), terms=None):
+    def __init__(self, tasks=1, *, needs=None, cleanup=(), undoable=(), terms=None):
         rules = [ALL_FINISHED if number in cleanup else ALL_COMPLETED for number in range(tasks)]
         ids = [str(number) for number in range(tasks)]
         self.records = []
         self.lines = Lines({"gpu": 1})
         self.waits = Waits(terms or {}, self.lines, ["pool"], 1000.0, None)
         self.scheduler = Scheduler(
-            Graph([[]] * tasks, [1] * tasks), ids, rules, [0] * tasks, 1, self.records, waits=self.waits,
+            Graph(needs or [[]] * tasks, [1] * tasks), ids, rules, [0] * tasks, 1, self.records, waits=self.waits,
             saga=Saga(undoable, cleanup) if undoable else None,
         )  # fmt: skip
         self.scheduler.start(0.0, {})
@@ -182,3 +182,21 @@ def test_who_is_cancelled_is_neither_a_success_nor_a_failure_to_a_breaker():
     assert line.opens_at(3.0, 1.0) <= 3.0, "one failure isn't two"
     one.scheduler.failed(2, 4.0, BOOM)
     assert line.opens_at(4.0, 1.0) == 14.0, "and nothing has come between"
+
+
+def test_cleanup_that_is_ready_while_something_is_undone_stands_back():
+    """2 needs 1, which runs already; both are cleanup."""
+    one = Detoured(4, needs=[[], [], [1], []], cleanup=[1, 2], undoable=[0])
+    assert [one.scheduler.take(0, 1.0) for _ in range(3)] == [1, 0, 3]
+    one.scheduler.completed(0, 2.0)
+    one.scheduler.failed(3, 3.0, BOOM)
+    assert one.ready == [0]
+    one.scheduler.completed(1, 4.0)
+    assert one.ready == [0]
+    assert one.scheduler.take(0, 5.0) == 0
+    one.scheduler.undone(0, 6.0, BOOM)
+    assert one.events(-1) == [("TASK_COMPENSATED", 0, {"error": BOOM})]
+    assert one.ready == [2]
+    one.scheduler.take(0, 7.0)
+    one.scheduler.completed(2, 8.0)
+    assert one.scheduler.status.name == "FAILED"

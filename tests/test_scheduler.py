@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from nerv import eventlog as log
+from nerv import states
 from nerv.errors import NervError
 from nerv.eventlog import CODES
 from nerv.fields import RUN_WHEN
@@ -87,6 +88,11 @@ def test_the_numbers_of_statuses_and_rules_are_what_others_take_them_for():
 
 
 # ---- the plain way ---------------------------------------------------------------------------------------------------
+
+
+def test_errands_and_news_are_told_apart_by_their_numbers():
+    assert len({states.FALLBACK, states.COMPENSATION, states.LOOKUP, states.TRANSFER, states.THEN}) == 5
+    assert len({states.GROWN, states.GATHERED, states.TOLD, states.SIGNALLED, states.DUE, states.LATE}) == 6
 
 
 def test_a_new_scheduler_has_nothing_ready():
