@@ -15,6 +15,9 @@ _HEIGHT: Final = 34
 _GAP: Final = 26
 _MOST_DRAWN: Final = 300
 
+DEEPEST: Final = 20
+"""Workflows within workflows so deep are drawn."""
+
 _DOT_SHAPES: Final = {
     ("[[", "]]"): "box3d",
     ("{", "}"): "diamond",
@@ -86,7 +89,7 @@ def _mermaid(
 def _mermaid_box(own: str, task: TaskDef, margin: str) -> Iterator[str]:
     symbol = task.symbol
     label = f'"{_entities(symbol.text)}"'
-    if symbol.within is None:
+    if symbol.within is None or len(margin) > 2 * DEEPEST:
         opening, closing = symbol.shape
         yield f"{margin}{own}{opening}{label}{closing}"
         return

@@ -11,6 +11,7 @@ import typer
 from nerv.cli import console
 from nerv.cli.run import Target, listed, refuse
 from nerv.cli.targets import load
+from nerv.drawing import DEEPEST
 from nerv.errors import ConfigError, NervError
 from nerv.plan import described
 from nerv.symbols import BUFFERED
@@ -143,7 +144,7 @@ def insides(workflow: Workflow, margin: str) -> Iterator[str]:
     """The workflows that tasks run, and those within them, level by level."""
     for task in workflow.tasks.values():
         within = task.symbol.within
-        if within is None:
+        if within is None or len(margin) > 2 * DEEPEST:
             continue
         if not margin:
             yield ""

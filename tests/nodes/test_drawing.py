@@ -320,3 +320,11 @@ def test_a_buffer_says_what_it_runs_if_that_is_called_otherwise():
     assert "Buffer b: double" in text
     assert '"Buffer double"' in text
     assert '"Collector c"' in text
+
+
+def test_workflows_thousands_deep_are_drawn_as_far_as_anybody_looks():
+    deep = PAGE
+    for _ in range(2_000):
+        deep = Workflow("deeper", [SubWorkflow("in", deep, {"item": Param("item")})])
+    assert 15 < deep.to_mermaid().count("subgraph") < 30
+    assert 15 < sum("inside" in line for line in plan.lines(deep)) < 30
