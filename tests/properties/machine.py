@@ -12,6 +12,7 @@ from nerv.fields import RUN_WHEN
 from nerv.graph import NUMBER_MASK, Graph
 from nerv.levels import LevelScheduler
 from nerv.scheduler import STATUSES, Scheduler
+from nerv.statuses import WorkflowStatus
 from tests.properties.oracle import FINAL, Case, Fact, Oracle
 
 Move = tuple[Any, ...]
@@ -24,6 +25,7 @@ REASON = "enough"
 SPREAD = (EventType.TASK_SKIPPED, EventType.TASK_CANCELLED)
 BOOM = RuntimeError("boom")
 
+RUNNING = WorkflowStatus.RUNNING
 _NAMES = [status.name for status in STATUSES]
 
 
@@ -110,6 +112,8 @@ class Machine:
         for task in running:
             yield ("completed", task)
             yield ("failed", task)
+            if self._may_relay:
+                yield ("relay", task)
             if unasked or oracle.stopping:
                 yield ("cancelled", task)
         for task in oracle.claimed:
@@ -153,6 +157,16 @@ class Machine:
     def _completed(self, task: int) -> Outcome:
         self.scheduler.completed(task, self.now)
         return self.oracle.completed(task), True
+
+    @property
+    def _may_relay(self) -> bool:
+        state = self.scheduler
+        return state.is_plain and len(state.ready) == 1 and bool(state.ready[0]) and state.status is RUNNING
+
+    def _relay(self, task: int) -> Outcome:
+        expected = self.oracle.completed(task)
+        best = self.oracle.next_of(0)
+        return expected + self.oracle.take(0), self.scheduler.relay(task, 0, self.now) == best
 
     def _failed(self, task: int) -> Outcome:
         self.scheduler.failed(task, self.now, BOOM)
@@ -234,6 +248,7 @@ def _hashable(data: Any) -> Any:
 _MAKERS: dict[str, Callable[..., Outcome]] = {
     name: getattr(Machine, f"_{name}")
     for name in (
-        "take", "claim", "started", "unclaim", "completed", "failed", "cancelled", "pause", "resume", "cancel", "halt",
+        "take", "claim", "started", "unclaim", "completed", "relay", "failed", "cancelled", "pause", "resume", "cancel",
+        "halt",
     )
 }  # fmt: skip

@@ -13,7 +13,7 @@ from tests.properties.machine import Machine, Move
 from tests.properties.oracle import Case
 
 LIKELIHOOD = {
-    "take": 6.0, "claim": 2.0, "started": 4.0, "unclaim": 1.0, "completed": 5.0, "cancelled": 2.0,
+    "take": 6.0, "claim": 2.0, "started": 4.0, "unclaim": 1.0, "completed": 5.0, "relay": 5.0, "cancelled": 2.0,
     "pause": 0.3, "resume": 2.0, "cancel": 0.03, "halt": 0.01,
 }  # fmt: skip
 
