@@ -9,6 +9,7 @@ import pytest
 from nerv.eventlog import CODES
 from nerv.graph import NUMBER_MASK, Graph
 from nerv.lines import BreakerLine, Lines, Terms
+from nerv.lookups import Lookups
 from nerv.policies import CircuitBreaker
 from nerv.sagas import Saga
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, STATUSES, Scheduler
@@ -200,3 +201,87 @@ def test_cleanup_that_is_ready_while_something_is_undone_stands_back():
     one.scheduler.take(0, 7.0)
     one.scheduler.completed(2, 8.0)
     assert one.scheduler.status.name == "FAILED"
+
+
+# ---- undoing -------------------------------------------------------------------------------------------------------
+
+
+def failing(tasks=5, **fields):
+    """0 and 1 have completed, 2 runs; the rest is cleanup."""
+    one = Detoured(tasks, cleanup=range(3, tasks), undoable=[0, 1, 2], **fields)
+    for number in (0, 1, 2):
+        assert one.scheduler.take(0, 1.0) == number
+    one.scheduler.completed(0, 2.0)
+    one.scheduler.completed(1, 3.0)
+    return one
+
+
+def test_what_was_undone_before_the_process_died_is_not_undone_again():
+    one = failing()
+    one.scheduler.saga.undone_before = {1}
+    one.scheduler.failed(2, 4.0, BOOM)
+    assert one.scheduler.saga.left == [0]
+    assert one.ready == [0]
+
+
+def test_what_runs_already_of_cleanup_goes_on_to_its_fallback_while_the_rest_stands_back():
+    one = failing()
+    assert one.scheduler.take(0, 3.0) == 3
+    one.scheduler.fall_back(3, 3.5, 0)
+    one.scheduler.failed(2, 4.0, BOOM)
+    assert one.ready == [1, 3]
+    assert one.scheduler.take(0, 5.0) == 1
+    one.scheduler.undone(1, 6.0, None)
+    assert one.ready == [0, 3]
+    assert one.scheduler.take(0, 7.0) == 0
+    one.scheduler.undone(0, 8.0, None)
+    assert one.ready == [3, 4]
+
+
+def test_what_is_on_errands_stays_in_order_when_cleanup_stands_back():
+    """The heap is [0, 1, 5, 2, 3, 6, 7]; without its first it is none, unless it is made one."""
+    one = Detoured(8, cleanup=range(8), undoable=[9])
+    one.scheduler.ready[0][:] = [one.scheduler.ranks[number] for number in (0, 1, 5, 2, 3, 6, 7)]
+    one.scheduler.errands = dict.fromkeys(range(1, 8), 1)
+    one.scheduler.saga._hold_cleanup(one.scheduler)
+    assert one.scheduler.saga._held == [0]
+    assert [one.scheduler.take(0, 1.0) for _ in range(7)] == [1, 2, 3, 5, 6, 7, -1]
+
+
+def test_each_undoing_counts_its_own_attempts():
+    one = failing()
+    one.scheduler.failed(2, 4.0, BOOM)
+    one.scheduler.saga.tries = 3
+    one.scheduler.take(0, 5.0)
+    one.scheduler.undone(1, 6.0, None)
+    assert one.records[-1][3] == 3
+    assert one.scheduler.saga.tries == 0
+
+
+def test_nothing_is_undone_after_a_halt_that_comes_before_it_began():
+    one = Detoured(3, cleanup=[2], undoable=[0, 1])
+    one.scheduler.take(0, 1.0)
+    one.scheduler.completed(0, 2.0)
+    one.scheduler.halt(3.0)
+    assert [kind for kind, *_ in one.events(3)] == ["TASK_CANCELLED", "TASK_CANCELLED", "WORKFLOW_CANCELLED"]
+    assert one.ready == []
+
+
+def test_nothing_is_held_when_there_is_nothing_to_undo():
+    one = Detoured(2, cleanup=[1], undoable=[5])
+    one.scheduler.take(0, 1.0)
+    one.scheduler.failed(0, 2.0, BOOM)
+    assert one.scheduler.saga.left == []
+    assert one.ready == [1]
+
+
+def test_a_compensation_is_taken_from_the_tasks_own_queue_though_it_looked_in_another():
+    one = Detoured(2, cleanup=[1], undoable=[0])
+    one.scheduler.add_queue()
+    queue_of = one.scheduler.queue_of
+    queue_of[0] = 1
+    one.waits.lookups = Lookups({0: 0}, queue_of)
+    assert queue_of[0] == 0, "it looks in this one"
+    one.scheduler.undo(0)
+    assert queue_of[0] == 1
+    assert [len(ready) for ready in one.scheduler.ready] == [2, 1]
