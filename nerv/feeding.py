@@ -277,12 +277,14 @@ class FedScheduler(Scheduler):
 
     # ---- after a restart --------------------------------------------------------------------------------------------
 
-    def brought_in(self, heard_at: Mapping[int, int]) -> None:
+    def brought_in(self, heard_at: Mapping[int, int], suspected: Sequence[int] = ()) -> None:
         """All states are as the records say: whose turn it is, who is inside and who queues follows.
 
         Args:
             heard_at: task number -> the seq of the last that happened to it.
+            suspected: tasks that had been let start, and may have.
         """
+        begun = set(suspected)
         limited = [number for number, stretch in enumerate(self._stretches) if stretch.limit is not None]
         came = {number: self._came(number, heard_at) for number in limited}
         for number in list(self._places):
@@ -292,7 +294,7 @@ class FedScheduler(Scheduler):
             self.missing[self.source + 1 + step] += 1
         for one in limited:
             there = [message for message in came[one] if self._left_there.get((message, one))]
-            self._seat(self._stretches[one], there, {self._places[number][0] for number in self._busy(one)})
+            self._seat(self._stretches[one], there, self._busy(one, begun))
 
     def _came(self, stretch: int, heard_at: Mapping[int, int]) -> list[int]:
         """The messages that came to a stretch, in that order."""
@@ -315,13 +317,13 @@ class FedScheduler(Scheduler):
             return min((heard_at[need] for need in needs if self.state[need] == COMPLETED), default=0)
         return max((heard_at[need] for need in needs), default=0)
 
-    def _busy(self, stretch: int) -> list[int]:
-        """The tasks in a stretch that have begun and not ended."""
-        return [
-            number
-            for number, (_, step) in self._places.items()
-            if self._stretch_of[step] == stretch and self.state[number] in (RUNNING, WAITING)
-        ]
+    def _busy(self, stretch: int, begun: Container[int]) -> set[int]:
+        """The messages of which a task in a stretch has begun and not ended."""
+        return {
+            message
+            for number, (message, step) in self._places.items()
+            if self._stretch_of[step] == stretch and (self.state[number] in (RUNNING, WAITING) or number in begun)
+        }
 
     @staticmethod
     def _seat(stretch: Stretch, there: Sequence[int], busy: Container[int]) -> None:

@@ -100,15 +100,15 @@ class Resumption:
         self._replay = replay = Replay(scheduler, live.log.records, numbers, Regrowth(live))
         replay.run_again(*_unkept(live, numbers))
         replay.settle()
-        if isinstance(scheduler, FedScheduler):
-            scheduler.brought_in(replay.heard_at)
-            scheduler.feeder.since = history.facts.get(SINCE)
         scheduler.cancelling = CANCELLING in history.facts
         scheduler.reason = history.facts.get(CANCELLING) or ""
         scheduler.fault = history.facts.get(FAULT)
         scheduler.stopping = STOPPING in history.facts
         is_crash = history.facts.get(LEFT) != len(history.records)
         suspected = _suspected(history, replay) if is_crash else []
+        if isinstance(scheduler, FedScheduler):
+            scheduler.brought_in(replay.heard_at, suspected)
+            scheduler.feeder.since = history.facts.get(SINCE)
         self._losses = losses = Counter(replay.losses)
         if is_crash:
             losses.update(replay.lost + suspected)
