@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from nerv.errors import FatalError
 from nerv.eventlog import CODES
 from nerv.families import NOBODY, Seed
 from nerv.graph import NUMBER_MASK, Graph, rank
+from nerv.lines import Lines
+from nerv.sagas import Saga
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, ANY_COMPLETED, STATUSES, Scheduler
 from nerv.states import CANCELLED, COMPLETED, FAILED, GATHERED, GROWN, TOLD
+from nerv.waits import Waits
 
 RULES = {"c": ALL_COMPLETED, "f": ALL_FINISHED, "a": ANY_COMPLETED}
 BOOM = ValueError("boom")
@@ -16,7 +21,7 @@ BOOM = ValueError("boom")
 class Grown:
     """A scheduler whose tasks may add others. Tasks go by number; `needs` and `rules` as in test_scheduler.py."""
 
-    def __init__(self, needs="-", rules="", *, fail_fast=True):
+    def __init__(self, needs="-", rules="", *, fail_fast=True, undoable=()):
         numbers = [[ord(letter) - 97 for letter in word if letter != "-"] for word in needs.split()]
         size = len(numbers)
         self.records, self.now = [], 0.0
@@ -28,6 +33,8 @@ class Grown:
             1,
             self.records,
             fail_fast=fail_fast,
+            waits=Waits({}, Lines({}), ["pool"], 0.0, None) if undoable else None,
+            saga=Saga(undoable, [n for n, rule in enumerate(rules) if rule == "f"]) if undoable else None,
         )
         self.scheduler.start(0.0, {})
         self.families = self.scheduler.has_families()
@@ -371,3 +378,55 @@ def test_what_cleanup_has_added_after_a_stop_is_not_stopped_by_a_failure_in_it()
     one.grow(1)
     one.fail(3)
     assert str(one) == "FRXFPP"
+
+
+def test_what_belongs_to_the_workflow_is_not_changed_by_what_an_execution_adds():
+    one = Grown("- a", "ca")
+    graph, rules = one.scheduler.graph, one.scheduler.rules
+    ranks, dependents = graph.ranks.copy(), [needs.copy() for needs in graph.dependents]
+    one.grow(needs=[[], [0, ~0], [1]])
+    one.grow(2)
+    one.families.grow(2, one.seed(1), 1.0)
+    assert (graph.ranks, graph.dependents, rules) == (ranks, dependents, b"\0\2")
+    assert one.scheduler.attempts == [1, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert one.scheduler.own_dependents() is one.scheduler.own_dependents()
+    assert one.scheduler.has_families() is one.families
+
+
+def test_ranks_may_come_as_a_range():
+    one = Grown()
+    one.grow(ranks=range(rank(1, 0, 0), rank(1, 0, 0) + 3))
+    assert one.scheduler.ranks[1:] == [rank(1, 0, number) for number in (1, 2, 3)]
+    assert [one.take(), one.take(), one.take()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("makes", ["waits", "saga", "families", None])
+def test_an_execution_is_plain_as_long_as_nobody_waits_or_adds_or_is_undone(makes):
+    parts = {"waits": {"waits": Waits({}, Lines({}), ["pool"], 0.0, None)}, "saga": {"saga": Saga([0], [])}}
+    scheduler = Scheduler(Graph([[]], [1]), ["0"], b"\0", [0], 1, [], **parts.get(makes, {}))
+    if makes == "families":
+        scheduler.has_families()
+    assert scheduler.is_plain is (makes is None)
+
+
+def test_cleanup_that_was_added_stands_back_while_something_is_undone():
+    """1 waits for what it has added, of which one has failed: it isn't waited for."""
+    one = Grown("- -", undoable=[0])
+    one.complete(0)
+    one.grow(1, 3, rules="ccf")
+    one.complete(2)
+    one.fail(3)
+    assert (str(one), one.ready, one.scheduler.errands) == ("CRCFP", [0], {0: 2})
+    assert one.take() == 0
+    one.scheduler.undone(0, 1.0, None)
+    assert one.ready == [4]
+
+
+def test_what_was_added_before_there_was_anything_to_undo_counts_as_well():
+    one = Grown("- -", undoable=[9])
+    one.complete(0)
+    one.grow(1, 2, rules="cf")
+    one.scheduler.has_saga(Saga([0], []))
+    assert one.scheduler.saga.floor == 2, "the cleanup, and who waits for it"
+    one.fail(2)
+    assert one.ready == [0]
