@@ -5,6 +5,8 @@ execution's number and the frame's, with the first record's seq, the number of r
 
     "R" msgpack [epoch, new ids, records, {task number: value}, claims]
 
+An id that isn't Unicode, as a file's name may be, is kept as "/" and its bytes in hex.
+
 So a row costs the same for one record as for thousands, and what was written by one commit is one row. Housekeeping
 packs many small frames into one row, their bodies unchanged:
 
@@ -36,6 +38,7 @@ _MASK: Final = (1 << SHIFT) - 1
 _HEADER: Final = b"H"
 _RECORDS: Final = b"R"
 _PACK: Final = b"P"
+_HEX: Final = "/"
 _NUMBERS: Final = struct.Struct("<qqqq")
 
 
@@ -124,7 +127,8 @@ def bodies(stretch: Stretch) -> list[tuple[int, bytes]]:
     records = [record if record[4] is None else (*record[:4], encode_facts(record[4])) for record in stretch.records]
     if not ENCODED.issuperset(map(type, stretch.values.values())):
         raise TypeError(f"results of {stretch.execution_id!r} weren't encoded: msgpack would change them unseen")
-    whole = (stretch.epoch, stretch.ids, records, stretch.values, stretch.claims)
+    ids = stretch.ids if "".join(stretch.ids).isascii() else [_unicode(one) for one in stretch.ids]
+    whole = (stretch.epoch, ids, records, stretch.values, stretch.claims)
     body = _RECORDS + ENCODER.encode(whole)
     if len(body) <= SPLIT or len(records) < 2:
         return [(len(records), body)]
@@ -144,7 +148,20 @@ def _halves(stretch: Stretch) -> Iterator[Stretch]:
 
 def content(body: bytes) -> Content:
     """What `bodies` wrote."""
-    return _CONTENTS.decode(_after(_RECORDS, body))
+    found: Content = _CONTENTS.decode(_after(_RECORDS, body))
+    if any(one[:1] == _HEX for one in found.ids):
+        return msgspec.structs.replace(found, ids=[_as_given(one) for one in found.ids])
+    return found
+
+
+def _unicode(task_id: str) -> str:
+    """An id that holds half a surrogate pair, as names of files may, in hex behind a character that begins no id."""
+    raw = task_id.encode("utf-8", "surrogatepass")
+    return task_id if raw == task_id.encode("utf-8", "replace") else _HEX + raw.hex()
+
+
+def _as_given(kept: str) -> str:
+    return bytes.fromhex(kept[1:]).decode("utf-8", "surrogatepass") if kept[:1] == _HEX else kept
 
 
 def facts(raw: dict[str, Raw]) -> LazyFacts:

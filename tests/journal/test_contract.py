@@ -219,9 +219,9 @@ def test_an_execution_needs_its_header(journal):
     refused(journal, Batch([], [Stretch("e", 1, [(TASK_STARTED, 0, 1.0, 1, None)])]), "holds no execution 'e'")
 
 
-def test_an_id_that_is_no_text_is_refused(journal):
+def test_a_name_that_is_no_text_is_refused(journal):
     refused(journal, Batch([Header("\ud800", "wf")]), "Unicode|utf-8")
-    refused(journal, Batch([Header("e", "wf")], [Stretch("e", 1, [], 0.0, ["\ud800"])]), "Unicode")
+    refused(journal, Batch([Header("e", "\ud800")]), "Unicode|utf-8")
 
 
 # ---- batches --------------------------------------------------------------------------------------------------------
@@ -270,6 +270,19 @@ def test_task_ids_come_in_as_they_are_made(journal):
     assert journal.load("e").ids == ["task-0", "task-0/x"]
     assert journal.load("e").values == {"task-0/x": "done"}
     assert [event.task_id for event in journal.events("e", 1)] == ["task-0/x"] * 2
+
+
+@pytest.mark.parametrize("task_id", ["\ud800", "caf\udce9.txt", "\ud800/x[3]", "日本", "\x00", "🙂", "é" * 3000])
+def test_a_task_id_is_any_string(journal, task_id):
+    """Also one made of a file's name that isn't UTF-8."""
+    log = Log(journal, tasks=1)
+    log.ids.append(task_id)
+    log.write([(TASK_STARTED, 1, 1.0, 1, None), (TASK_COMPLETED, 1, 2.0, 1, None)], {1: "done"}, ids=[task_id])
+    tidied(journal)
+    assert journal.load("e").ids == ["task-0", task_id]
+    assert journal.load("e").values == {task_id: "done"}
+    assert [event.task_id for event in journal.events("e", 1)] == [task_id] * 2
+    assert not [finding for finding in journal.check() if finding.damage]
 
 
 def test_a_result_that_is_not_kept_is_not_there(journal):
