@@ -63,11 +63,11 @@ class Detours(Branching):
     # ---- undoing (nerv/sagas.py) ------------------------------------------------------------------------------------
 
     def undo(self, number: int) -> None:
-        """A completed task is ready to be taken for its compensation."""
+        """A completed task is ready to be taken for its compensation, once the journal has the one before."""
         self.errands[number] = COMPENSATION
         if self.waits is not None and self.waits.lookups is not None:
             self.waits.lookups.looked(number)
-        heappush(self.ready[self.queue_of[number]], self.ranks[number])
+        heappush(self.entry[self.queue_of[number]], self.ranks[number])
 
     def undo_again(self, number: int, now: float, due: float) -> None:
         """A compensation failed, and is called again at `due`."""

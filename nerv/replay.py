@@ -206,6 +206,10 @@ class Replay:
             return COMPLETED not in needs
         return open_
 
+    def has_ended(self, number: int) -> bool:
+        """Whether a task has ended. What was claimed of one that has is its compensation."""
+        return self._scheduler.state[number] >= COMPLETED
+
     def run_again(self, unkept: Container[int], needs: Sequence[Sequence[int]], wanted: Iterable[int]) -> None:
         """Completed tasks whose results weren't kept run again, if something still needs them.
 

@@ -235,4 +235,4 @@ def _suspected(history: History, replay: Replay) -> list[int]:
     """The tasks that may have been running when the process died: claimed in its run, and no more is known."""
     since = replay.recovered_at
     claimed = {number: seq for seq, numbers in history.claims if seq >= since for number in numbers}
-    return [number for number, seq in claimed.items() if replay.heard_at.get(number, 0) <= seq]
+    return [one for one, seq in claimed.items() if replay.heard_at.get(one, 0) <= seq and not replay.has_ended(one)]

@@ -638,6 +638,43 @@ def test_strict_makes_one_commit_a_step(file):
         assert manager._keeper.recorder.commits - before <= len(names) + 2
 
 
+def test_strict_has_one_compensation_on_disk_before_the_next_begins(file):
+    seen = {}
+
+    def undo(ctx, _):
+        with SqliteJournal(file, read_only=True) as journal:
+            events = journal.events(ctx.execution_id)
+            seen[ctx.task_id] = [event.task_id for event in events if event.type == "TASK_COMPENSATED"]
+
+    done = chain("a", "b", "c", compensate=undo)
+    workflow = Workflow("undone", [*done.tasks.values(), TaskDef("fails", lambda: 1 / 0, dependencies=["c"])])
+    run(workflow, journal=file, durability="strict", raise_on_failure=False)
+    assert seen == {"c": [], "b": ["c"], "a": ["c", "b"]}
+
+
+def test_a_compensation_that_was_on_its_way_is_no_lost_attempt(file):
+    """It is begun anew; the task that it undoes stays COMPLETED, with the one attempt that it had."""
+    begun, hold = threading.Event(), threading.Event()
+
+    def undo(_):
+        begun.set()
+        hold.wait(10)
+
+    once = TaskDef("once", note, args=("once",), compensate=undo)
+    workflow = Workflow("undone", [once, TaskDef("fails", lambda: 1 / 0, dependencies=["once"])])
+    with WorkflowManager(journal=file, durability="strict", grace=0.0) as manager:
+        manager.start(workflow)
+        assert begun.wait(10)
+        for end in ("", "-wal"):
+            Path(f"{file}-copy{end}").write_bytes(Path(f"{file}{end}").read_bytes())
+        hold.set()
+    with WorkflowManager(journal=f"{file}-copy", durability="strict") as manager:
+        (again,) = manager.recover(workflow)
+        assert again.wait(10)
+        assert again.task("once").attempts == 1
+        assert [event.task_id for event in again.events() if event.type == "TASK_COMPENSATED"] == ["once"]
+
+
 def test_limits_hold_for_kept_executions_under_strict(file):
     limit = RateLimit(2, 0.05)
     tasks = [TaskDef(f"t{n}", note, args=(f"t{n}",), rate_limit=limit) for n in range(6)]
