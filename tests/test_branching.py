@@ -158,3 +158,19 @@ def test_a_spread_is_not_gone_on_with_where_something_can_still_happen():
     run.scheduler.state[0] = 4
     run.scheduler.spread_on(3.0)
     assert str(run)[:4] == "FPPP"
+
+
+@pytest.mark.parametrize(("needs", "expected"), [("- a -", "FSX"), ("- a", "FS"), ("- -", "FX")])
+def test_an_execution_is_failing_whatever_became_of_the_rest(needs, expected):
+    run = Run(needs).started()
+    run.take()
+    assert not run.scheduler.is_failing
+    run.does("failed", "a", BOOM)
+    assert str(run).strip() == expected
+    assert run.scheduler.is_failing
+
+
+def test_an_execution_of_which_a_task_was_cancelled_is_failing():
+    run = Run("- -", fail_fast=False).started()
+    run.scheduler.cancel_all([1], 1.0)
+    assert run.scheduler.is_failing

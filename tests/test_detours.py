@@ -13,6 +13,7 @@ from nerv.lookups import Lookups
 from nerv.policies import CircuitBreaker
 from nerv.sagas import Saga
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, STATUSES, Scheduler
+from nerv.states import LOOKUP
 from nerv.waits import Waits
 
 BOOM = ValueError("boom")
@@ -21,7 +22,7 @@ BOOM = ValueError("boom")
 class Detoured:
     """A scheduler with everything that waits. Its tasks need nobody, unless said; the `undoable` have compensations."""
 
-    def __init__(self, tasks=1, *, needs=None, cleanup=(), undoable=(), terms=None):
+    def __init__(self, tasks=1, *, needs=None, cleanup=(), undoable=(), terms=None, reused=()):
         rules = [ALL_FINISHED if number in cleanup else ALL_COMPLETED for number in range(tasks)]
         ids = [str(number) for number in range(tasks)]
         self.records = []
@@ -31,7 +32,7 @@ class Detoured:
             Graph(needs or [[]] * tasks, [1] * tasks), ids, rules, [0] * tasks, 1, self.records, waits=self.waits,
             saga=Saga(undoable, cleanup) if undoable else None,
         )  # fmt: skip
-        self.scheduler.start(0.0, {})
+        self.scheduler.start(0.0, {}, reused)
 
     @property
     def ready(self):
@@ -285,3 +286,78 @@ def test_a_compensation_is_taken_from_the_tasks_own_queue_though_it_looked_in_an
     one.scheduler.undo(0)
     assert queue_of[0] == 1
     assert [len(ready) for ready in one.scheduler.ready] == [2, 1]
+
+
+# ---- what an attempt held ------------------------------------------------------------------------------------------
+
+
+def retried(one, number):
+    one.scheduler.retrying(number, 2.0, BOOM, 50.0)
+
+
+def fell_back(one, number):
+    one.scheduler.fall_back(number, 2.0, 0)
+    assert one.scheduler.take(0, 2.0) == number
+
+
+@pytest.mark.parametrize("ends", [retried, fell_back])
+def test_what_an_attempt_held_is_free_when_it_has_failed(ends):
+    one = with_one_gpu(2)
+    one.scheduler.take(0, 1.0)
+    ends(one, 0)
+    assert one.scheduler.take(0, 3.0) == 1
+    assert one.status(1) == "RUNNING"
+
+
+@pytest.mark.parametrize("ends", [retried, fell_back])
+def test_an_attempt_that_is_followed_by_something_else_is_a_failure_to_its_breaker(ends):
+    one = Detoured(2)
+    line = BreakerLine(CircuitBreaker(failure_threshold=1, recovery_time=10.0), one.lines)
+    one.waits.terms = dict.fromkeys(range(2), Terms(None, None, ((line, 1.0),)))
+    one.scheduler.take(0, 1.0)
+    ends(one, 0)
+    assert line.opens_at(2.0, 1.0) == 12.0
+
+
+def test_a_task_that_waits_says_why_once():
+    one = Detoured()
+    one.scheduler.take(0, 1.0)
+    one.scheduler.retrying(0, 2.0, BOOM, 5.0)
+    assert one.waits.reasons[0] == ("retry", 2.0, 5.0)
+    known = len(one.records)
+    one.scheduler.waiting(0, 3.0, {"reason": "something else"})
+    assert (one.status(), len(one.records)) == ("WAITING", known)
+
+
+def test_a_task_with_a_cache_is_taken_to_look_first():
+    one = Detoured(2)
+    one.waits.terms = {0: Terms(None, None, ())}
+    one.waits.lookups = Lookups({0: 0}, one.scheduler.queue_of)
+    assert one.scheduler.take(0, 1.0) == 0
+    assert (one.status(), one.scheduler.errands, one.scheduler.claimed) == ("PENDING", {0: LOOKUP}, {0})
+    assert len(one.records) == 1
+    assert one.scheduler.take(0, 1.0) == 1
+    assert one.status(1) == "RUNNING"
+
+
+def test_cleanup_never_gives_up():
+    one = Detoured(2, cleanup=[1])
+    assert [one.scheduler.gives_up(number) for number in (0, 1)] == [False, False]
+    one.scheduler.cancel(1.0)
+    assert [one.scheduler.gives_up(number) for number in (0, 1)] == [True, False]
+
+
+def test_an_execution_without_cleanup_ends_when_all_is_undone():
+    one = Detoured(2, undoable=[0])
+    assert [one.scheduler.take(0, 1.0) for _ in range(2)] == [0, 1]
+    one.scheduler.completed(0, 2.0)
+    one.scheduler.failed(1, 3.0, BOOM)
+    assert one.scheduler.take(0, 4.0) == 0
+    assert one.scheduler.status.name == "RUNNING"
+    one.scheduler.undone(0, 5.0, None)
+    assert (one.scheduler.status.name, one.scheduler.errands) == ("FAILED", {})
+
+
+def test_what_is_reused_of_tasks_that_wait_for_more_than_each_other_does_not_start():
+    one = Detoured(3, needs=[[], [0], []], reused=[0])
+    assert one.ready == [1, 2]

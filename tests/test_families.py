@@ -215,6 +215,23 @@ def test_who_follows_a_parent_that_has_parted_or_does_not_fail_is_not_skipped_fo
         assert one.status(1) == "CANCELLED", how
 
 
+def test_of_those_that_need_the_parent_cleanup_and_who_has_ended_are_not_skipped_for_its_children():
+    one = Grown("- a a a b", "ccfac", fail_fast=True)
+    one.scheduler.cancel_all([4], 0.0)
+    one.scheduler.cancel_all([1], 0.0)
+    one.grow()
+    one.fail(5)
+    assert str(one)[:5] == "RXPXX"
+
+
+def test_what_needs_a_follower_is_skipped_along_with_it():
+    one = Grown("- a b c", fail_fast=True)
+    one.grow()
+    one.fail(4)
+    assert str(one)[:4] == "RSSS"
+    assert [record[4]["cause"] for record in one.records if record[1] in {1, 2, 3}] == ["4", "4", "4"]
+
+
 def test_failures_that_are_taken_on_neither_stop_anything_nor_count():
     one = Grown("- -")
     one.grow(keeps=True, fails=False)

@@ -155,6 +155,12 @@ def test_what_is_reused_is_complete_from_the_start_and_who_needs_no_more_is_read
     assert run.scheduler.status is WorkflowStatus.COMPLETED
 
 
+def test_any_of_two_that_are_reused_is_ready():
+    run = Run("- - ab", "cca")
+    run.scheduler.start(0.0, {}, [0, 1])
+    assert str(run) == "CCP c"
+
+
 def test_an_execution_all_of_which_is_reused_is_complete_at_once():
     run = Run("- a ab")
     run.scheduler.start(0.0, {}, [0, 1, 2])
