@@ -284,7 +284,8 @@ class Admission:
         """Give the live execution its pools and its scheduler."""
         live.admission = self
         source = next((task for task in live.tasks[:1] if isinstance(task, Source)), None)
-        kind = LevelScheduler if self._settings.scheduling == "levels" else Scheduler
+        by_levels = self._settings.scheduling == "levels"
+        kind = LevelScheduler if by_levels else Scheduler
         if source is not None:
             kind = FedScheduler
         if self.measured:
@@ -309,7 +310,7 @@ class Admission:
             saga=self.policing.saga(),
         )
         if source is not None:
-            Feeder(live, source, self, by_levels=self._settings.scheduling == "levels")
+            Feeder(live, source, self, by_levels=by_levels, keep=self._settings.keep)
         if self.delivers or live.engine.hooks:
             live.watch_wires()
 

@@ -15,6 +15,7 @@ from nerv import eventlog as log
 from nerv.events import EventType
 from nerv.families import Families, Seed
 from nerv.sagas import Saga
+from nerv.sparse import each
 from nerv.states import (
     ALL_COMPLETED,
     ALL_FINISHED,
@@ -56,13 +57,13 @@ class Branching(TaskStates):
         first, count = len(self.state), len(seed.ids)
         if self.ranks is self.graph.ranks:
             self.ranks = list(self.ranks)
-        if not isinstance(self.rules, bytearray):
+        if isinstance(self.rules, bytes):
             self.rules = bytearray(self.rules)
         ranks = seed.ranks
         self.ranks.extend(  # type: ignore[attr-defined]  # a list since then
             range(ranks.start + first, ranks.stop + first) if isinstance(ranks, range) else [first + r for r in ranks]
         )
-        self.rules.extend(seed.rules)
+        self.rules.extend(seed.rules)  # type: ignore[attr-defined]  # a bytearray, then
         self.ids.extend(seed.ids)  # type: ignore[attr-defined]  # the log's own list
         self.queue_of.extend(seed.queues)  # type: ignore[attr-defined]  # likewise the admission's
         self.state.extend(bytes(count))
@@ -213,7 +214,7 @@ class Branching(TaskStates):
 
     def spread_on(self, now: float) -> None:
         """Records may end in the midst of a spread, if a journal was torn: go on with it."""
-        for number, state in enumerate(self.state):
+        for number, state in each(self.state):
             if state == PENDING:
                 culprit = self._culprit(number)
                 if culprit is not None:

@@ -243,7 +243,7 @@ class Engine(Batching):
                 return
             live.scheduler.status = WorkflowStatus.INTERRUPTED
             if self.recorder is not None:
-                self.recorder.note(live, LEFT, len(live.log.records))
+                self.recorder.note(live, LEFT, len(live.log))
             if live.alarm is not None:
                 live.alarm.cancel()
             for ready in live.scheduler.ready:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nerv import reports
 from nerv.clock import patiently
@@ -26,6 +26,8 @@ from nerv.workflows import Workflow
 if TYPE_CHECKING:
     from nerv.hub import Hub
     from nerv.projector import PMap
+
+T = TypeVar("T")
 
 
 class Execution:
@@ -133,53 +135,74 @@ class Execution:
 
         Raises:
             UnknownIdError: no such task.
-            ResultUnavailableError: it has no result (yet); the message says why.
+            ResultUnavailableError: it has no result (yet, or any more); the message says why.
             Exception: the task's own error, if it failed.
         """
         live = self._live
         value = live.values.get(task_id, MISSING)
         if value is not MISSING:
             return value
-        number = self._number(task_id)
         with live.engine.lock:
+            number = self._number(task_id)
             status = STATUSES[live.scheduler.state[number]]
             blamed = live.scheduler.blame.get(number)
+            because = None if blamed is None else str(live.log.ids[blamed])
+            key = live.log.ids[number]
         if status is TaskStatus.COMPLETED:
-            return self._kept(live.log.ids[number])
+            return self._kept(key)
         if status is TaskStatus.FAILED:
-            error = live.error_of(number)
+            error = self._unless_folded(task_id, lambda: live.error_of(number))
             raise error.with_traceback(self._traces.setdefault(task_id, error.__traceback__))
-        raise ResultUnavailableError(
-            reports.why_no_result(task_id, status, None if blamed is None else str(live.log.ids[blamed]))
-        )
+        raise ResultUnavailableError(reports.why_no_result(task_id, status, because))
 
     def _kept(self, task_id: str) -> Any:
         """The result of a task that ended between two looks, or wasn't kept."""
         try:
             return self._live.values[task_id]
         except KeyError:
+            self._number(str(task_id))
             text = f"task {task_id!r} has no result any more: it has durable=False, and its process has ended"
             raise ResultUnavailableError(text) from None
 
     def task(self, task_id: str) -> TaskResult[Any]:
-        """What became of a task so far."""
-        live = self._live
+        """What became of a task so far.
+
+        Raises:
+            UnknownIdError: no such task.
+            ResultUnavailableError: of a fed flow: its lane ended long ago.
+        """
         number = self._number(task_id)
+        found = self._unless_folded(task_id, lambda: self._told(number))
+        self._number(task_id)  # all of it is what is left, if it was folded meanwhile
+        return found
+
+    def _told(self, number: int) -> TaskResult[Any]:
+        live = self._live
         key = live.log.ids[number]
         states = self.state["tasks"]
-        status_map, marks = states[key], states.marks(key)
+        status_map, moves = states[key], states.moves(key)
         is_shown = not live.pools  # it is stored, and may have had anything
         has_facts = is_shown or live.scheduler.waits is not None or live.placement is not None
-        facts = reports.last_facts(live.log, marks) if has_facts else {}
+        facts = reports.last_facts(moves) if has_facts else {}
         if live.tasks[number].cache is not None and status_map["status"] is TaskStatus.COMPLETED:
             facts = {"cached": False, **facts}
-        seconds = reports.last_seconds(live.log, marks) if status_map["attempts"] > 1 else None
+        seconds = reports.last_seconds(moves) if status_map["attempts"] > 1 else None
         errors = ChainMap(live.errors, live.taken_on)
         return reports.task_result(key, status_map, live.values, errors, facts, seconds=seconds)
+
+    def _unless_folded(self, task_id: str, look: Callable[[], T]) -> T:
+        """What is found of a task, whose lane may be folded at any moment."""
+        try:
+            return look()
+        except LookupError:
+            self._number(task_id)
+            raise
 
     def _number(self, task_id: str) -> int:
         number = self._live.number_of(task_id)
         if number is None:
+            if self._live.is_folded(task_id):
+                raise ResultUnavailableError(self._live.folded(f"task {task_id!r}"))
             known = near(task_id, self.workflow.tasks)
             raise UnknownIdError(f"execution {self.id!r} of {self.workflow_name!r} has no task {task_id!r}{known}")
         return number
@@ -260,6 +283,8 @@ class Execution:
         """
         if isinstance(priority, bool) or not isinstance(priority, int):
             raise TypeError(f"a priority is a TaskPriority or an int, not {priority!r}")
+        if self._live.is_folded(task_id):
+            return False
         return self._live.engine.reprioritize(self._live, self._number(task_id), priority)
 
     def signal(self, name: str, value: Any = None) -> bool:
@@ -353,15 +378,15 @@ class Execution:
         Raises:
             UnknownIdError: no such task.
         """
-        if task_id is not None:
+        if task_id is not None and not self._live.is_folded(task_id):
             self._number(task_id)
         return [entry for entry in list(self._live.logs) if task_id is None or entry.task_id == task_id]
 
     @property
     def sequence(self) -> list[str]:
         """Task ids in the order in which they started (each attempt once)."""
-        log = self._live.log
-        return [str(log.ids[record[1]]) for record in log.records[:] if record[0] == TASK_STARTED]
+        page = self._live.log.page
+        return [str(page.ids[record[1]]) for record in page.records[:] if record[0] == TASK_STARTED]
 
     def summary(self) -> str:
         """A text table: status, figures, the failures, and the slowest tasks."""

@@ -17,7 +17,7 @@ nor keep it from COMPLETED. That goes for all that such a child has added (its `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from heapq import heapify
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,7 @@ from nerv.eventlog import TASKS_ADDED
 from nerv.events import EventType
 from nerv.graph import NUMBER_MASK
 from nerv.names import Brood, Ids
+from nerv.sparse import Sparse
 from nerv.states import (
     ALL_FINISHED,
     ANY_COMPLETED,
@@ -142,13 +143,13 @@ class Families:
         broods: parent -> all that it has added.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, of: list[Family] | Sparse[Family] | None = None) -> None:
         self.base = len(scheduler.state)
         self.open: dict[int, Family] = {}
         self.last: dict[int, Family] = {}
         self.broods: dict[int, Brood] = {}
         self._scheduler = scheduler
-        self._of: list[Family] = []
+        self._of: list[Family] | Sparse[Family] = [] if of is None else of
 
     def of(self, number: int) -> Family | None:
         """The family of a task; None: it is one of the workflow's own."""
@@ -169,13 +170,21 @@ class Families:
         first = family.first
         return [first + ~need if need < 0 else need for need in family.seed.needs[number - first]]
 
+    def forget(self, numbers: Collection[int]) -> None:
+        """Nothing is known any more of tasks that were added, and of what they have added."""
+        assert isinstance(self._of, Sparse)
+        self._of.remove(number - self.base for number in numbers)
+        for number in numbers:
+            self.last.pop(number, None)
+            self.broods.pop(number, None)
+
     # ---- growing --------------------------------------------------------------------------------------------------
 
     def grow(self, parent: int, seed: Seed, now: float, *, parted: bool = False) -> Family:
         """Add tasks. The parent completes after them, unless it has `parted` from them."""
         scheduler = self._scheduler
         family = self.enter(parent, seed, parted=parted)
-        ids = Ids(scheduler.ids, family.first, family.count)
+        ids = Ids(seed.ids, 0, family.count)
         data: dict[str, Any] = {"ids": ids}
         if seed.kept is not None:
             data["outcome"] = seed.kept

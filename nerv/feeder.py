@@ -26,6 +26,7 @@ from nerv.errors import NervError, Problem, SerializationError, WorkflowDefiniti
 from nerv.families import Family
 from nerv.feeding import FedScheduler, Message
 from nerv.fields import RUN_WHEN
+from nerv.forgetting import Forgetting
 from nerv.functions import wants_context
 from nerv.journal.codec import Stored, encode
 from nerv.journal.lazy import LazyFacts
@@ -125,18 +126,20 @@ class Feeder:
         source: its Source.
         admission: as of `Mold`.
         by_levels: whether tasks are to be scheduled level by level.
+        keep: how many lanes that have ended are remembered for certain.
 
     Raises:
         WorkflowDefinitionError: it can't run.
     """
 
-    def __init__(self, live: Live, source: Source, admission: Admission, *, by_levels: bool) -> None:
+    def __init__(self, live: Live, source: Source, admission: Admission, *, by_levels: bool, keep: int) -> None:
         _check(live, source, by_levels=by_levels)
         assert isinstance(live.scheduler, FedScheduler)
         self._live = live
         self._trigger = source.trigger
         self._scheduler = live.scheduler
         self._mold = Mold(live, source, admission)
+        self._forgetting = Forgetting(live, live.scheduler, keep)
         self._alarm: Alarm | None = None
         self._unopened: deque[tuple[int, Family]] = deque()  # with the number of events that must be written first
         self._marks: list[Any] = []  # of messages that were sent before a restart

@@ -17,6 +17,7 @@ room follow from the states of the tasks, and from the order in which things hap
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -25,7 +26,7 @@ from msgspec import UNSET
 from nerv.eventlog import SIGNAL_RECEIVED, TASKS_ADDED
 from nerv.events import EventType
 from nerv.families import Family
-from nerv.names import Brood
+from nerv.forgetful import ForgetfulScheduler, IndexedBrood
 from nerv.scheduler import ALL_FINISHED, COMPLETED, PENDING, Scheduler
 from nerv.states import ANY_COMPLETED, RUNNING, WAITING
 from nerv.stations import DIRECT
@@ -71,7 +72,7 @@ class Stretch:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.inside: set[int] = set()
-        self.queue: dict[int, list[int]] = {}
+        self.queue: OrderedDict[int, list[int]] = OrderedDict()  # whose first is found at once, however many have gone
 
 
 class Listening(Suspensions):
@@ -95,29 +96,22 @@ class Listening(Suspensions):
             super().restore_signal(data)
 
 
-class FedScheduler(Scheduler):
+class FedScheduler(ForgetfulScheduler):
     """Decides what runs when in one execution of a fed flow. Arguments as of `Scheduler`.
 
     Attributes:
-        source: the number of the Source; the Stations come behind it.
-        messages: how many there were.
         over: how many of them have ended.
         on_start: called when the execution has begun.
         hear: called with each signal that is a message.
-        on_over: called with the first task of each message that has ended.
-        signal: the name of these signals.
         feeder: what users send messages by.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.is_free = self.is_plain = False  # every ready task comes by `release`
-        self.source = 0
-        self.messages = self.over = 0
+        self.over = 0
         self.on_start: Callable[[], object] = lambda: None
         self.hear: Callable[[Message], bool] = lambda _: False
-        self.on_over: Callable[[int], object] = lambda _: None
-        self.signal: str | None = None
         self.feeder: FeederLike
         self._stretch_of: Sequence[int] = ()
         self._sizes: list[int] = []
@@ -151,6 +145,7 @@ class FedScheduler(Scheduler):
     def enter(self, family: Family, now: float, data: Mapping[str, Any]) -> None:
         """Take up one more message, whose tasks are this family; `data` is what its event says."""
         self.take_up(family)
+        self.note_seqs(self.lanes.of[family.first], self.dropped + len(self.records) + 1)
         self.records.append((TASKS_ADDED, self.source, now, self.attempts[self.source], data))
 
     def take_up(self, family: Family) -> None:
@@ -162,7 +157,7 @@ class FedScheduler(Scheduler):
             station = self.source + 1 + step
             own[number][-1] = station  # in place of the Source, which doesn't wait for it
             self.missing[station] += 1
-            brood.setdefault(station, Brood()).indexed.append(number)
+            brood.setdefault(station, IndexedBrood()).indexed.append(number)
             self._places[number] = message, step
         brood[self.source].named.clear()
         if DIRECT in self._stretch_of:
@@ -218,6 +213,7 @@ class FedScheduler(Scheduler):
         self._leave(number)
 
     def _leave(self, number: int) -> None:
+        self.leave_lane(number)
         place = self._places.pop(number, None)
         if place is None:
             return
@@ -233,7 +229,6 @@ class FedScheduler(Scheduler):
         self._left[message] -= 1
         if not self._left[message]:
             self.over += 1
-            self.on_over(number - step)
             del self._left[message]
             for one in range(len(self._sizes)):
                 del self._left_there[message, one]
@@ -287,6 +282,7 @@ class FedScheduler(Scheduler):
         begun = set(suspected)
         limited = [number for number, stretch in enumerate(self._stretches) if stretch.limit is not None]
         came = {number: self._came(number, heard_at) for number in limited}
+        self.recall(self._places)
         for number in list(self._places):
             if self.has_ended(number):
                 self._leave(number)

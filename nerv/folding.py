@@ -17,6 +17,10 @@ So a moment is a number, `seq`: a view of one, the newest or any other, is made 
 was. Records are filed under `Fold._lock`, by one thread at a time. Views take no lock: they look at lists that only
 grow, no further than their own `seq`.
 
+All that is of one page (nerv/pages.py). When that is turned, folding begins anew with the next one, and adds the counts
+of what has gone. In a `History` records and tasks go by their places on the page, which are their seqs and numbers on
+an execution's first; so it says `seq` for both.
+
 The state holds no user value. Of an exception it holds the text, made by the user's own `__str__` when it is first
 read, and no lock is held then: it may do anything.
 
@@ -31,21 +35,19 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
-from operator import itemgetter, mul
-from typing import Any, Final, NamedTuple, TypeAlias
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from nerv.errors import described
-from nerv.eventlog import CODE_OF, CODES, TASK_PROGRESS, TASK_STARTED, WORKFLOW_STARTED, EventLog, Record
+from nerv.eventlog import CODE_OF, CODES, TASK_PROGRESS, TASK_STARTED, WORKFLOW_STARTED
 from nerv.events import EventType
 from nerv.names import Numbers
-from nerv.references import MISSING, Missing
+from nerv.pages import Page, Record
 from nerv.statuses import TaskStatus, WorkflowStatus
-from nerv.views import Progress, TaskProgress, TaskSet, TaskState, TaskStates, TaskStatuses
+from nerv.views import TaskProgress, TaskState
 
 STRIDE: Final = 256  # records from one keeping of counts to the next
 SHORT: Final = 8  # a task's marks are a tuple up to this many: small, and the garbage collector lets go of it
-
-Path: TypeAlias = tuple[Any, ...]
 
 STATUS_AFTER: Final[Mapping[EventType, TaskStatus | WorkflowStatus]] = {
     EventType.WORKFLOW_STARTED: WorkflowStatus.RUNNING,
@@ -65,12 +67,12 @@ STATUS_AFTER: Final[Mapping[EventType, TaskStatus | WorkflowStatus]] = {
 """What an event makes of the status of its task, or of its execution. All others leave it as it is."""
 
 # Inside, a task's status is its place in TaskStatus, a small int: enum members are slow to hash. 0 is PENDING.
-_STATUSES: Final = tuple(TaskStatus)
+STATUSES: Final = tuple(TaskStatus)
 _AFTER: Final = tuple(STATUS_AFTER.get(event_type) for event_type in CODES)
-_PLACE_AFTER: Final = tuple(_STATUSES.index(after) if isinstance(after, TaskStatus) else None for after in _AFTER)
-_ORDERED: Final = tuple(map(_STATUSES.index, (TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.FAILED)))
-_COUNTED: Final = tuple(status.value.lower() for status in _STATUSES)
-_FINAL: Final = tuple(status.is_final for status in _STATUSES)
+_PLACE_AFTER: Final = tuple(STATUSES.index(after) if isinstance(after, TaskStatus) else None for after in _AFTER)
+_ORDERED: Final = tuple(map(STATUSES.index, (TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.FAILED)))
+COUNTED: Final = tuple(status.value.lower() for status in STATUSES)
+FINAL: Final = tuple(status.is_final for status in STATUSES)
 _TASKS_ADDED: Final = CODE_OF[EventType.TASKS_ADDED]
 _NOTHING: Final[Mapping[str, Any]] = {}
 PENDING: Final = TaskState(TaskStatus.PENDING)
@@ -95,16 +97,17 @@ class Checkpoint(NamedTuple):
 
 
 class History:
-    """What is folded of an execution; tasks go by their numbers. It holds the log's `records`, and no results.
+    """What is folded of a page; tasks go by their numbers there. It holds its records, and no results.
 
     `epoch` is the epoch seconds at the moment 0.0 of the records' clock.
     """
 
-    def __init__(self, records: Sequence[Record], epoch: float) -> None:
+    def __init__(self, page: Page, epoch: float) -> None:
+        self.page = page
         self.seq = 0  # records that are folded
         self.ids: list[str] = []
         self.numbers = Numbers()
-        self._records = records
+        self._records: list[Record] = [] if page.is_later else page.records
         self._epoch = epoch
         self._heads: list[Head] = []
         self._marks: list[Sequence[int]] = []  # by task
@@ -112,7 +115,7 @@ class History:
         self._entrances: dict[int, list[int]] = {place: [] for place in _ORDERED}
         self._checkpoints = {place: [Checkpoint(0, (), 0)] for place in _ORDERED}
         self._places = bytearray()  # by task: its status now
-        self._counts = [0] * len(_STATUSES)  # now; of the pending only those that left, negative
+        self._counts = [0] * len(STATUSES)  # now; of the pending only those that left, negative
         self._kept = [tuple(self._counts)]  # the counts after each STRIDE records
         self._moves: list[int] = []  # by seq - 1: a task's status before and after, as 8 * before + after
         self._states: list[TaskState | None] = []  # by seq - 1: the state that this record made, if it has been read
@@ -120,14 +123,17 @@ class History:
 
     # ---- filing, by one thread at a time ----
 
-    def fold(self, ids: Sequence[str], until: int) -> None:
-        """Take in the records up to `until`, of tasks with these ids."""
+    def fold(self, until: int) -> None:
+        """Take in the records up to `until`."""
+        if self._records is not self.page.records:
+            place_of = self.page.place_of
+            self._records += [(one[0], place_of(one[1]), *one[2:]) for one in self.page.records[self.seq : until]]
         if not self._heads:
-            self._begin(ids)
+            self._begin()
         self._states.extend([None] * (until - self.seq))
         for seq, (code, task, at, _, data) in enumerate(self._records[self.seq : until], self.seq + 1):
             if task >= self._heads[-1].task_count:
-                self._turn(seq, task_count=self._number(ids, task + 1))
+                self._turn(seq, task_count=self._number(task + 1))
             place = _PLACE_AFTER[code]
             if place is not None:
                 before = self._places[task]
@@ -141,26 +147,28 @@ class History:
                 if code == TASK_PROGRESS:
                     self._said.setdefault(task, []).append(seq)
                 else:
-                    self._steer(seq, code, self._epoch + at, data or _NOTHING, ids)
+                    self._steer(seq, code, self._epoch + at, data or _NOTHING)
             if not seq % STRIDE:
                 self._kept.append(tuple(self._counts))
                 self._check(seq)
             self.seq = seq
 
-    def _begin(self, ids: Sequence[str]) -> None:
+    def _begin(self) -> None:
         """The execution before its first record, with the tasks that this one will count, if it is there already."""
         first = self._records[0] if self._records else None
         data = first[4] if first is not None and first[0] == WORKFLOW_STARTED else None
-        count = self._number(ids, (data or _NOTHING).get("task_count", len(ids)))
+        count = self._number((data or _NOTHING).get("task_count", self.page.task_count))
         self._heads.append(Head(0, WorkflowStatus.CREATED, None, None, count))
 
-    def _number(self, ids: Sequence[str], count: int) -> int:
-        """Have the first `count` of the ids numbered. Gives how many of them there are."""
-        for number in range(len(self.ids), min(count, len(ids))):
+    def _number(self, count: int) -> int:
+        """Have the first `count` of the tasks numbered. Gives how many of them there are."""
+        id_at = self.page.id_at
+        for number in range(len(self.ids), min(count, self.page.task_count)):
+            task_id = id_at(number)
             self._marks.append(())
             self._places.append(0)
-            self.ids.append(ids[number])
-            self.numbers[ids[number]] = number
+            self.ids.append(task_id)
+            self.numbers[task_id] = number
         return min(count, len(self.ids))
 
     def _mark(self, seq: int, task: int, place: int) -> None:
@@ -173,14 +181,14 @@ class History:
         if place in self._entrances:
             self._entrances[place].append(seq)
 
-    def _steer(self, seq: int, code: int, at: float, data: Mapping[str, Any], ids: Sequence[str]) -> None:
+    def _steer(self, seq: int, code: int, at: float, data: Mapping[str, Any]) -> None:
         """Take in an event of the execution itself."""
         head = self._heads[-1]
         status = _AFTER[code]
         if code == WORKFLOW_STARTED:
-            self._turn(seq, started_at=at, task_count=self._number(ids, data.get("task_count", head.task_count)))
+            self._turn(seq, started_at=at, task_count=self._number(data.get("task_count", head.task_count)))
         elif code == _TASKS_ADDED:
-            self._turn(seq, task_count=self._number(ids, head.task_count + len(data.get("ids", ()))))
+            self._turn(seq, task_count=self._number(head.task_count + len(data.get("ids", ()))))
         if isinstance(status, WorkflowStatus):
             self._turn(seq, status=status, completed_at=at if status.is_final else None)
 
@@ -214,12 +222,12 @@ class History:
     def status(self, number: int, seq: int) -> TaskStatus:
         """A task's status after record `seq`."""
         mark = _last(self._marks[number], seq)
-        return _STATUSES[(_PLACE_AFTER[self._records[mark - 1][0]] or 0) if mark else 0]
+        return STATUSES[(_PLACE_AFTER[self._records[mark - 1][0]] or 0) if mark else 0]
 
-    def marks(self, number: int, seq: int) -> Sequence[int]:
-        """The seqs of the records up to `seq` that set a task's status."""
+    def moves(self, number: int, seq: int) -> Sequence[Record]:
+        """The records up to `seq` that set a task's status."""
         marks = self._marks[number]
-        return marks[: bisect_right(marks, seq)]
+        return [self._records[mark - 1] for mark in marks[: bisect_right(marks, seq)]]
 
     def state(self, number: int, seq: int) -> TaskState:
         """A task's state after record `seq`, the same object at all moments between which it didn't change."""
@@ -240,7 +248,7 @@ class History:
 
     def inside(self, status: TaskStatus, seq: int, size: int) -> Iterator[int]:
         """The numbers of the `size` tasks in a status (RUNNING, COMPLETED, FAILED) after record `seq`, as they came."""
-        place = _STATUSES.index(status)
+        place = STATUSES.index(status)
         entrances = self._entrances[place]
         end = bisect_right(entrances, seq)
         seqs: Iterator[int] = islice(entrances, end)
@@ -249,6 +257,10 @@ class History:
             last = checkpoints[bisect_right(checkpoints, seq, key=itemgetter(0)) - 1]
             seqs = self._inside(last, entrances[last.of : end], seq)
         return (self._records[entrance - 1][1] for entrance in seqs)
+
+    def named(self, a: int, b: int) -> Iterator[int]:
+        """The numbers of the tasks that the records between two moments name."""
+        return (record[1] for record in self._records[min(a, b) : max(a, b)])
 
     def _inside(self, last: Checkpoint, since: Sequence[int], seq: int) -> Iterator[int]:
         """The entrances of those who are still in: they have no later mark."""
@@ -270,12 +282,12 @@ class History:
         facts = data or _NOTHING
         error = facts.get("error")
         return TaskState(
-            status=_STATUSES[place],
+            status=STATUSES[place],
             attempts=self._records[starts[-1] - 1][3] if starts else 0,
             started_at=self._epoch + self._records[starts[0] - 1][2] if starts else None,
-            completed_at=self._epoch + at if _FINAL[place] else None,
+            completed_at=self._epoch + at if FINAL[place] else None,
             error=described(error) if error is not None else None,
-            skipped_because=facts.get("cause") if _STATUSES[place] is TaskStatus.SKIPPED else None,
+            skipped_because=facts.get("cause") if STATUSES[place] is TaskStatus.SKIPPED else None,
             progress=progress,
         )
 
@@ -286,106 +298,3 @@ def _last(seqs: Sequence[int], seq: int) -> int:
     if end and seqs[end - 1] > seq:
         end = bisect_right(seqs, seq, 0, end)
     return seqs[end - 1] if end else 0
-
-
-class Fold:
-    """The execution that a log tells of, at every moment so far; safe to ask from threads.
-
-    One lock an execution, so that a long fold of one holds up no question about another. No user code runs under it.
-    """
-
-    def __init__(self, log: EventLog, workflow_id: str) -> None:
-        self.log = log
-        self._labels = {"workflow": log.workflow_name, "workflow_id": workflow_id}
-        self._lock = threading.Lock()
-        self._history = History(log.records, log.epoch)
-
-    def now(self) -> Moment:
-        """The execution after all records that there are when the call is made."""
-        with self._lock:
-            try:
-                self._history.fold(self.log.ids, len(self.log.records))
-            except BaseException:  # Ctrl-C in the middle of a record, which is filed by half now: begin anew
-                self._history = History(self.log.records, self.log.epoch)
-                raise
-            return Moment(self._history, self._history.seq, self._labels)
-
-    def at(self, seq: int) -> Moment:
-        """The execution after record `seq`; 0 is before the first.
-
-        Raises:
-            TypeError: `seq` is no int.
-            ValueError: the log has no such record.
-        """
-        newest = self.now()
-        if isinstance(seq, bool) or not isinstance(seq, int):
-            raise TypeError(f"a moment is a seq, an int from 0 to {newest.seq}, not a value of {type(seq).__name__}")
-        if not 0 <= seq <= newest.seq:
-            raise ValueError(
-                f"execution {self.log.execution_id!r} has no event {seq}: "
-                f"give a seq from 0 (before the first event) to {newest.seq} (the last one so far)"
-            )
-        return Moment(newest.history, seq, self._labels)
-
-    def diff(self, seq_a: int, seq_b: int) -> dict[Path, tuple[Any, Any]]:
-        """What differs between two moments: path -> (at seq_a, at seq_b). Looks at the tasks named in between only."""
-        a, b = self.at(seq_a), self.at(seq_b)
-        changes: dict[Path, tuple[Any, Any]] = {}
-        _compare((), a.head_map(), b.head_map(), changes)
-        named = (record[1] for record in self.log.records[min(seq_a, seq_b) : max(seq_a, seq_b)])
-        added = range(*sorted((a.head.task_count, b.head.task_count)))
-        for number in dict.fromkeys(chain(named, added)):
-            if number >= 0:
-                _compare(("tasks", b.history.ids[number]), a.task(number), b.task(number), changes)
-        return changes
-
-
-class Moment:
-    """An execution after record `seq`. The views it gives are made in constant time."""
-
-    __slots__ = ("_labels", "head", "history", "seq")
-
-    def __init__(self, history: History, seq: int, labels: Mapping[str, str]) -> None:
-        self.history = history
-        self.seq = seq
-        self.head = history.head(seq)
-        self._labels = labels
-
-    def task(self, number: int) -> TaskState | Missing:
-        """A task's state, by number; MISSING if the task was added later."""
-        return self.history.state(number, self.seq) if number < self.head.task_count else MISSING
-
-    def tasks(self) -> TaskStates:
-        """All tasks."""
-        return TaskStates(self.history, self.seq, self.head.task_count)
-
-    def statuses(self) -> TaskStatuses:
-        """The statuses of all tasks."""
-        return TaskStatuses(self.history, self.seq, self.head.task_count)
-
-    def having(self, status: TaskStatus) -> TaskSet:
-        """The tasks that are RUNNING, COMPLETED or FAILED."""
-        return TaskSet(self.history, self.seq, status, self.history.counts(self.seq)[_STATUSES.index(status)])
-
-    def progress(self) -> Progress:
-        """How many tasks are in each status."""
-        counts, total = self.history.counts(self.seq), self.head.task_count
-        fraction = sum(map(mul, counts, _FINAL)) / total if total else 1.0
-        return Progress(total=total, fraction=fraction, **dict(zip(_COUNTED, counts, strict=True)))
-
-    def head_map(self) -> dict[str, Any]:
-        """The state map without the tasks."""
-        _, status, started_at, completed_at, task_count = self.head
-        times = {"started_at": started_at, "completed_at": completed_at}
-        return {"status": status, **self._labels, **times, "task_count": task_count}
-
-
-def _compare(path: Path, before: Any, after: Any, changes: dict[Path, tuple[Any, Any]]) -> None:
-    """Add what differs between two values, going into mappings where both sides are one."""
-    if before is after:
-        return
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in dict.fromkeys([*before, *after]):
-            _compare((*path, key), before.get(key, MISSING), after.get(key, MISSING), changes)
-    elif before is MISSING or after is MISSING or before != after:
-        changes[path] = before, after

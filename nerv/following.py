@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
+from nerv.eventlog import Cursor
 from nerv.events import TERMINAL, Event
 from nerv.live import Live
 from nerv.pools.thread import lending
@@ -24,13 +25,13 @@ class Events:
             yield from log.events()
             return
         grown = threading.Semaphore(0)
+        cursor = Cursor()
+        log.follow(cursor)
         self._live.on_change.append(grown.release)
         try:
-            seq = 0
             while True:
-                while seq < len(log):
-                    seq += 1
-                    event = log.event(seq)
+                while (event := log.after(cursor.reached)) is not None:
+                    cursor.reached = event.seq or 0
                     yield event
                     if event.type in TERMINAL:
                         return
@@ -51,15 +52,15 @@ class Events:
             with suppress(RuntimeError):  # the loop was closed: nobody listens any more
                 loop.call_soon_threadsafe(grown.set)
 
+        cursor = Cursor()
         if self._follow:
+            log.follow(cursor)
             self._live.on_change.append(wake)
         try:
-            seq = 0
             while True:
                 grown.clear()
-                while seq < len(log):
-                    seq += 1
-                    event = log.event(seq)
+                while (event := log.after(cursor.reached)) is not None:
+                    cursor.reached = event.seq or 0
                     yield event
                     if event.type in TERMINAL:
                         return

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import Context
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nerv.calls import Call
 from nerv.clock import Alarm
 from nerv.context import LogEntry
 from nerv.eventlog import EventLog
 from nerv.far import FarValues
+from nerv.feeding import FedScheduler
 from nerv.names import split
 from nerv.outcomes import Gather, Wait
 from nerv.pools.base import Pool
 from nerv.scheduler import Scheduler
+from nerv.sparse import Sparse
 from nerv.tasks import TaskDef
 from nerv.turns import Lane
 from nerv.workflows import Workflow
@@ -157,6 +159,40 @@ class Live:
             brood = None if number is None else families.broods.get(number)
             number = None if brood is None else brood.find(tail)
         return number
+
+    def is_folded(self, task_id: str) -> bool:
+        """Whether there was such a task, whose lane has ended and was folded into the counts."""
+        families, parts = self.scheduler.families, split(task_id)
+        if families is None or parts is None or not parts[1]:
+            return False
+        number = self.workflow.number_of(parts[0])
+        brood = None if number is None else families.broods.get(number)
+        return brood is not None and brood.knew(parts[1][0])
+
+    def folded(self, what: str) -> str:
+        """What is said of something that isn't known any more."""
+        kept = "" if self.kept is None else "; the journal has its events"
+        keep = self.scheduler.lanes.keep if isinstance(self.scheduler, FedScheduler) else 0
+        return (
+            f"{what} of execution {self.id!r} ended, and its lane was folded into the counts: the latest {keep:,} that "
+            f"ended are remembered for certain (setting `keep`){kept}"
+        )
+
+    def forget(self, numbers: Collection[int]) -> list[Any]:
+        """Nothing is known any more of these tasks, which have ended. Gives what was held for them: to let go of it may
+        call the user's own code.
+        """
+        gone: list[Any] = []
+        for number in numbers:
+            task = self.tasks[number]
+            gone += [task, *(dict.pop(held, task.id, None) for held in (self.values, self.errors, self.taken_on))]
+            self.fallback_queues.pop(number, None)
+        for held in (self.tasks, self.wants_context):
+            cast("Sparse[Any]", held).remove(numbers)
+        self.admission.policing.forget(numbers)
+        if self.placement is not None:
+            self.placement.forget(numbers)
+        return gone
 
     def error_of(self, number: int) -> BaseException:
         """The error that a failed task ended with."""

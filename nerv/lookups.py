@@ -15,7 +15,7 @@ hold up an event loop, and a worker process hasn't got the cache. So `queue_of` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ class Lookups:
         flight = self.flights.pop(number, None)
         if flight is not None and not flight.has_landed:
             self.adrift.append(flight)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Nobody asks any more for these tasks."""
+        for number in numbers:
+            self._queues.pop(number, None)
+            self._own.pop(number, None)
 
     def pause(self, state: bytearray, running: int) -> None:
         """Nothing starts for a while: nobody shall wait for tasks that aren't running. They compute on their own."""

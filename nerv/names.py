@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, overload
 
+from nerv.sparse import Sparse
+
 LONGEST: Final = 1000
 
 
@@ -139,14 +141,25 @@ class Brood:
 
     def __init__(self) -> None:
         self.named: dict[str, int] = {}
-        self.indexed: list[int] = []
+        self.indexed: list[int] | Sparse[int] = []
 
     def find(self, tail: str) -> int | None:
         """The number of the one that is called so: `/name` or `[index]`."""
         if tail[0] == "/":
             return self.named.get(tail[1:])
-        index = int(tail[1:-1])
-        return self.indexed[index] if index < len(self.indexed) else None
+        try:
+            return self.indexed[int(tail[1:-1])]
+        except IndexError:
+            return None
+
+    def knew(self, tail: str) -> bool:
+        """Whether there was one that is called so, of which nothing is known any more."""
+        return (
+            tail[0] == "["
+            and isinstance(self.indexed, Sparse)
+            and int(tail[1:-1]) < len(self.indexed)
+            and self.find(tail) is None
+        )
 
 
 _TAIL: Final = re.compile(r"/[^/\[\]]+|\[(?:0|[1-9][0-9]*)\]")

@@ -12,7 +12,7 @@ recorded, waits for a thread as an errand, TRANSFER.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from heapq import heapify, heappush
 from typing import TYPE_CHECKING, Final
@@ -56,6 +56,11 @@ class Placement:
         self._groups.setdefault(case, []).append(number)
         if callable(self._live.tasks[number].fallback):
             self._live.fallback_queues.setdefault(number, self._queues[Place.THREAD])
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """These tasks have ended, and nobody asks for them any more."""
+        for case in {self._case_of.pop(number) for number in numbers if number in self._case_of}:
+            self._groups[case] = [number for number in self._groups[case] if number not in numbers]
 
     # ---- under the engine's lock ------------------------------------------------------------------------------------
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nerv.context import Whereabouts
+from nerv.errors import ResultUnavailableError
 
 if TYPE_CHECKING:
     from nerv.live import Live
+
+T = TypeVar("T")
 
 
 class Somewhere:
@@ -24,17 +28,26 @@ class Somewhere:
     def lane_id(self) -> str:
         """Made of the execution's secret and, in a lane of its own, the id of the task that the lane is."""
         live, families = self._live, self._live.scheduler.families
-        lane = -1 if families is None else families.lane_of(self._number)
+        lane = -1 if families is None else self._unless_folded(families.lane_of)
         whose = "" if lane < 0 else str(live.log.ids[lane])
         return hashlib.blake2b(whose.encode(), key=live.secret, digest_size=16).hexdigest()
 
     @property
     def chain(self) -> tuple[str, ...]:
         """From the task outwards: its first dependency, that one's, and so on; then who has added it, and so on."""
-        scheduler, ids = self._live.scheduler, self._live.log.ids
+        return self._unless_folded(self._chain)
+
+    def _unless_folded(self, look: Callable[[int], T]) -> T:
+        """What is found of the task, whose lane may be folded at any moment."""
+        try:
+            return look(self._number)
+        except IndexError:
+            raise ResultUnavailableError(self._live.folded("the task")) from None
+
+    def _chain(self, number: int) -> tuple[str, ...]:
+        scheduler, ids = self._live.scheduler, self._live.log.page.ids
         found: list[str] = []
-        seen = {self._number}
-        number = self._number
+        seen = {number}
         while True:
             needs = [need for need in scheduler.needs_of(number) if need not in seen]
             family = None if scheduler.families is None else scheduler.families.of(number)

@@ -1,6 +1,6 @@
 """StateProjector: what is and was the state of all executions, and what users add to it.
 
-How it works. Each execution that was attached has a `Fold` (nerv/folding.py), which folds the execution's records when
+How it works. Each execution that was attached has a `Fold` (nerv/moments.py), which folds the execution's records when
 somebody asks and knows its state at every moment. The whole state is one PMap: the executions' states under
 `"executions"`, and beside it `initial_state` and what the users' deltas made of it. A query folds what there is to
 fold, puts the executions' states in and gives the PMap out; deltas replace everything else.
@@ -25,7 +25,7 @@ import msgspec
 
 from nerv.errors import NervError, UnknownIdError, near
 from nerv.eventlog import EventLog
-from nerv.folding import Fold, Moment, Path
+from nerv.moments import Fold, Moment, Path
 from nerv.statuses import TaskStatus
 
 if TYPE_CHECKING:

@@ -34,6 +34,7 @@ from nerv.errors import JournalError, SerializationError, described
 from nerv.eventlog import TASK_COMPLETED
 from nerv.journal.base import Batch, Fact, Journal, Stretch
 from nerv.journal.codec import encode
+from nerv.sparse import behind
 from nerv.staging import Staging
 from nerv.statuses import WorkflowStatus
 
@@ -102,7 +103,7 @@ class Recorder:
         it goes along with what comes next, or is written `SOON`.
         """
         kept = live.kept
-        if kept is None or not (kept.gathered < len(live.log.records) or kept.has_more or _has_staged(live)):
+        if kept is None or not (kept.gathered < len(live.log) or kept.has_more or _has_staged(live)):
             return
         self._dirty[live] = None
         if urgent or not self.strict:
@@ -286,7 +287,7 @@ class Recorder:
         kept = live.kept
         assert kept is not None
         log, batch = live.log, work.batch
-        records, ids = log.records[kept.written :], list(map(str, log.ids[kept.ids_written :]))
+        records, ids = log.page.between(kept.written, len(log)), list(map(str, behind(log.ids, kept.ids_written)))
         kept.gathered = kept.written + len(records)
         claims = [] if live.scheduler.staging is None else self._claims.of(live, self._engine.lives.values())
         if records or claims or ids:
@@ -327,7 +328,7 @@ class Recorder:
                 kept.on_written(records)
                 if live.scheduler.staging is not None and live.id in engine.lives:
                     self._clear(live, claims)
-                if kept.has_ended and records == len(live.log.records):
+                if kept.has_ended and records == len(live.log):
                     engine.effects.noted.extend(live.farewell)
                     live.farewell = []
                     self._ending.pop(live, None)

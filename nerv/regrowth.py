@@ -18,6 +18,7 @@ from nerv.journal.lazy import LazyValues
 from nerv.names import Brood, Scope, refile
 from nerv.outcomes import Gather, Hold
 from nerv.outgrowth import found
+from nerv.sparse import behind
 from nerv.states import COMPLETED, FAILED, GROWN, PENDING, RUNNING, SKIPPED, WAITING
 from nerv.stored import gone
 from nerv.suspensions import Suspended
@@ -55,7 +56,7 @@ class Regrowth:
             self._lanes.append(live.scheduler.feeder.regrow(data))
         else:
             self._grow(number, attempt, data)
-        ids = live.log.ids[before:]
+        ids = behind(live.log.ids, before)
         if list(map(str, ids)) != list(data["ids"]):
             raise JournalError(
                 f"execution {live.id!r}: task {live.log.ids[number]!r} added other tasks than it would add now"

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from nerv import eventlog as log
-from nerv.eventlog import Record
+from nerv.pages import Record
 from nerv.scheduler import Scheduler
 from nerv.states import (
     ALL_COMPLETED,

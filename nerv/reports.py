@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ from nerv.errors import described
 from nerv.eventlog import CODES, TASK_STARTED, EventLog
 from nerv.events import EventType
 from nerv.far import Far, FarValues
+from nerv.pages import Page, Record
 from nerv.states import WAITING
 from nerv.statuses import TaskResult, TaskStatus
 
@@ -27,20 +27,18 @@ _TOLD = ("error", "cause", "reason", "result", "due", "done", "total", "message"
 """What an event's data has that a TaskResult has in other places, or not at all; the rest is its metadata."""
 
 
-def last_facts(log: EventLog, marks: Sequence[int]) -> Mapping[str, Any]:
-    """The data of the event that a task ended with; `marks` are the seqs of those that set its status."""
-    for seq in reversed(marks):
-        code, _, _, _, data = log.records[seq - 1]
+def last_facts(moves: Sequence[Record]) -> Mapping[str, Any]:
+    """The data of the event that a task ended with; `moves` are the records that set its status."""
+    for code, _, _, _, data in reversed(moves):
         if CODES[code] in _ENDS:
             return data or {}
     return {}
 
 
-def last_seconds(log: EventLog, marks: Sequence[int]) -> float:
-    """How long a task's last attempt took; 0.0 while it runs. `marks` as above."""
+def last_seconds(moves: Sequence[Record]) -> float:
+    """How long a task's last attempt took; 0.0 while it runs. `moves` as above."""
     ended = None
-    for seq in reversed(marks):
-        code, _, at, _, _ = log.records[seq - 1]
+    for code, _, at, _, _ in reversed(moves):
         if code == TASK_STARTED:
             return 0.0 if ended is None else ended - at
         if CODES[code] in _ATTEMPT_ENDS:
@@ -48,7 +46,7 @@ def last_seconds(log: EventLog, marks: Sequence[int]) -> float:
     return 0.0
 
 
-def attempt_seconds(log: EventLog) -> dict[int, float]:
+def attempt_seconds(log: EventLog | Page) -> dict[int, float]:
     """Task number -> seconds that its last attempt took, of those that had one, without the delay before the next."""
     begun: dict[int, float] = {}
     took: dict[int, float] = {}
@@ -161,14 +159,13 @@ def execution_report(execution: Execution) -> dict[str, Any]:
 
 def summary(execution: Execution, slowest: int = 5) -> str:
     """The table that `nerv run` ends with."""
-    state = execution.state
-    tasks = state["tasks"]
-    counts = Counter(entry["status"] for entry in tasks.values())
-    listed = ", ".join(f"{counts[status]} {status.name.lower()}" for status in TaskStatus if counts[status])
+    state, counts = execution.state, execution.project("progress")
+    names = [status.name.lower() for status in TaskStatus]
+    listed = ", ".join(f"{counts[name]} {name}" for name in names if counts[name])
     seconds = _seconds(state)
     lines = [
         f"{execution.workflow_name}  {execution.status.name}  {seconds:.3f} s  ({execution.id})",
-        f"  {len(tasks)} tasks: {listed or 'none'}",
+        f"  {counts['total']} tasks: {listed or 'none'}",
     ]
     failures = execution.failures
     if execution.error is not None:
@@ -176,8 +173,8 @@ def summary(execution: Execution, slowest: int = 5) -> str:
     if failures:
         lines.append("  failed:")
         lines += [f"    {task}  {_one_line(described(error))}" for task, error in failures.items()]
-    log = execution.log
-    timed = [(seconds, log.ids[number]) for number, seconds in attempt_seconds(log).items()]
+    page = execution.log.page
+    timed = [(seconds, page.ids[number]) for number, seconds in attempt_seconds(page).items()]
     if timed:
         lines.append("  slowest:")
         lines += [f"    {took:9.3f} s  {task}" for took, task in sorted(timed, reverse=True)[:slowest]]
@@ -205,7 +202,8 @@ def write_trace(log: EventLog, path: str) -> None:
     free: list[int] = []
     tracks = 0
     bars: list[dict[str, Any]] = []
-    records = log.records[:]
+    page = log.page
+    records = page.records[:]
     start = records[0][2] if records else 0.0
     for code, task, at, attempt, _ in records:
         if code == TASK_STARTED:
@@ -217,7 +215,7 @@ def write_trace(log: EventLog, path: str) -> None:
             since, track = begun.pop(task)
             heappush(free, track)
             args = {"attempt": attempt, "outcome": CODES[code].name}
-            bars.append(_bar(str(log.ids[task]), since - start, at - since, track, args))
+            bars.append(_bar(str(page.ids[task]), since - start, at - since, track, args))
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"traceEvents": bars, "displayTimeUnit": "ms", "otherData": {"execution": log.execution_id}}, file)
 

@@ -12,8 +12,9 @@ from collections.abc import Container, Sequence
 from heapq import heapify
 from typing import TYPE_CHECKING
 
-from nerv.eventlog import TASK_COMPLETED, Record
+from nerv.eventlog import TASK_COMPLETED
 from nerv.graph import NUMBER_MASK
+from nerv.pages import Record
 from nerv.states import ALL_FINISHED
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class Saga:
             for code, task, *_ in records
             if code == TASK_COMPLETED and task in self._undoable and task not in self.undone_before
         ]
+
+    def may_undo(self, number: int) -> bool:
+        """Whether a task, if it is COMPLETED, would have to be undone."""
+        return number in self._undoable
 
     def _hold_cleanup(self, scheduler: Detours) -> None:
         for ready in scheduler.ready:

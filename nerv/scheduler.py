@@ -42,6 +42,7 @@ from nerv.detours import Detours
 from nerv.errors import TaskCancelledError
 from nerv.events import EventType
 from nerv.graph import NUMBER_MASK, with_priority
+from nerv.sparse import each
 from nerv.states import (
     ALL_COMPLETED,
     ALL_FINISHED,
@@ -176,7 +177,7 @@ class Scheduler(Detours):
         """Cancel whatever hasn't ended, cleanup too, and undo nothing; nothing may be running any more."""
         self.claimed.clear()
         self.stopping = self.cancelling = True
-        for number, state in enumerate(self.state):
+        for number, state in each(self.state):
             if state in (PENDING, RUNNING, WAITING):
                 self._end(number, now, CANCELLED_MOVES, EventType.TASK_CANCELLED, {"reason": self.reason})
         for ready in self.ready:  # last: the end of a level may have released tasks of the next
@@ -379,7 +380,7 @@ class Scheduler(Detours):
         claimed, errands, rules = self.claimed, self.errands, self.rules
         doomed = [
             number
-            for number, state in enumerate(self.state)
+            for number, state in each(self.state)
             if state in _UNSTARTED and rules[number] != ALL_FINISHED and number not in claimed
             if number not in errands  # whoever is due for its fallback has failed, and is told so when it is taken
         ]

@@ -95,7 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             written as soon as possible, many at a time; "off": the same without waiting for the disk.
         max_recoveries: how often a task may be running when the process dies before it isn't run again.
         history_limit: events in the bus's history.
-        keep: finished executions, with their results, held in memory.
+        keep: finished executions, with their results, held in memory; and of a fed flow the lanes that have ended.
         cache: path of the file in which results of tasks with a `Cache` are kept; None: in memory.
         grace: seconds that cancelled or closing work is given.
     """

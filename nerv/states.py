@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from nerv import eventlog as log
 from nerv.errors import NervError
-from nerv.eventlog import Record
 from nerv.events import EventType
 from nerv.graph import Graph
+from nerv.pages import Record
 from nerv.statuses import MOVES, TaskStatus, WorkflowStatus
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ the engine (`scheduler.news`), which has the values: who, and which of the three
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,6 +109,14 @@ class Suspensions:
         if one is not None and one.signal in self._listening:
             self._listening[one.signal].remove(number)
         return one
+
+    def forget(self, numbers: Container[int], ids: Iterable[str]) -> None:
+        """Nobody asks any more for these tasks, or sends them signals by their ids."""
+        for task_id in ids:
+            self.signals.pop(task_id, None)
+            self._listening.pop(task_id, None)
+        self._moments = [entry for entry in self._moments if entry[1] not in numbers]
+        heapify(self._moments)
 
     def drop(self, doomed: Collection[int]) -> None:
         """These tasks won't go on."""

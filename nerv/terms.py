@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nerv.errors import Problem, near
@@ -105,6 +105,12 @@ class Policing:
             saga = self.saga()
             if live.scheduler.saga is None and saga is not None:
                 live.scheduler.has_saga(saga)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Nobody asks any more for these tasks, which were added; there is nothing of them to undo."""
+        for number in numbers:
+            self.terms.pop(number, None)
+        self._undoable.difference_update(numbers)
 
     def saga(self) -> Saga | None:
         """What there would be to undo; None if no task has a compensation."""

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from nerv.events import Facts
+from nerv.pages import Record
 from nerv.statuses import TaskStatus
 
 SHOWN: Final = 8  # tasks in a repr
@@ -121,8 +122,8 @@ class Source(Protocol):
     def status(self, number: int, seq: int) -> TaskStatus:
         """Its status only."""
 
-    def marks(self, number: int, seq: int) -> Sequence[int]:
-        """The seqs of the records up to `seq` that set its status."""
+    def moves(self, number: int, seq: int) -> Sequence[Record]:
+        """The records up to `seq` that set its status."""
 
     def inside(self, status: TaskStatus, seq: int, size: int) -> Iterator[int]:
         """The numbers of the `size` tasks that were in a status after record `seq`, in the order they came to it."""
@@ -159,9 +160,9 @@ class TaskStates(_Tasks, Mapping[str, TaskState]):
     def __getitem__(self, task_id: str) -> TaskState:
         return self._source.state(self._number(task_id), self._seq)
 
-    def marks(self, task_id: str) -> Sequence[int]:
-        """The seqs of the events that set its status, in order."""
-        return self._source.marks(self._number(task_id), self._seq)
+    def moves(self, task_id: str) -> Sequence[Record]:
+        """The records that set its status, in order."""
+        return self._source.moves(self._number(task_id), self._seq)
 
     def __hash__(self) -> int:
         return hash(frozenset(self.items()))

@@ -6,7 +6,7 @@ while it stands in a `Line`, and has *passes* while an attempt holds what it got
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -209,6 +209,15 @@ class Waits:
         self._due = [entry for entry in self._due if entry[1] not in doomed]
         heapify(self._due)
         self.stir()
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Nobody asks any more for these tasks, which have ended."""
+        for number in numbers:
+            self.reasons.pop(number, None)
+        if self.lookups is not None:
+            self.lookups.forget(numbers)
+        self._due = [entry for entry in self._due if entry[1] not in numbers]
+        heapify(self._due)
 
     def close(self) -> None:
         """The execution has ended: nobody waits any more."""

@@ -25,6 +25,7 @@ from nerv.events import EventType
 from nerv.feeding import FedScheduler
 from nerv.journal.deliveries import DispatchHook
 from nerv.places import Somewhere
+from nerv.sparse import each
 from nerv.states import COMPLETED, SKIPPED
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class Wires:
     Args:
         live: the execution. Its engine's `hooks` are those of every wire; the hook of a `JournalNode` that names none
             is the journal, if there is one.
+
+    Attributes:
+        reached: the last seq of which hooks have heard everything.
     """
 
     def __init__(self, live: Live) -> None:
@@ -62,7 +66,7 @@ class Wires:
         self._live = live
         self._hooks = live.engine.hooks
         self._journal = recorder.journal if recorder is not None and _is_hook(recorder.journal) else None
-        self._cursor = len(live.log.records)
+        self._cursor = self.reached = len(live.log)
         self._turn = threading.RLock()  # held while hooks hear of ends, so in order; taken with no other lock held
         self._table = threading.Lock()  # of the next: who adds to it doesn't wait for hooks; nothing else inside it
         self._open: dict[int, list[_Entry]] = {}  # by the task that receives
@@ -151,7 +155,7 @@ class Wires:
         """What was on its way when the process died, of hooks that can tell: it goes on, it isn't sent twice."""
         if not any(code == WORKFLOW_RECOVERED for code, *_ in self._live.log.records[:]):
             return {}
-        hooks = (hook for source in range(len(self._live.tasks)) for hook in self._hooks_of(source))
+        hooks = (hook for source, _ in list(each(self._live.tasks)) for hook in self._hooks_of(source))
         able = {id(hook): hook for hook in hooks if hasattr(hook, "unacknowledged")}
         return {
             (key, one.lane_id, one.from_id, one.to_id): one.id
@@ -163,8 +167,7 @@ class Wires:
 
     def look(self) -> None:
         """See what has ended, unless somebody is at it already, who then sees that too."""
-        records = self._live.log.records
-        while self._cursor < len(records) and self._turn.acquire(blocking=False):
+        while self._cursor < len(self._live.log) and self._turn.acquire(blocking=False):
             try:
                 self._follow()
             finally:
@@ -178,9 +181,10 @@ class Wires:
                 self._end_lane(lane)
 
     def _follow(self) -> None:
-        records = self._live.log.records
-        while self._cursor < len(records):
-            code, number, *_ = records[self._cursor]
+        log = self._live.log
+        while self._cursor < len(log):
+            page = log.page
+            code, number, *_ = page.records[page.upto(self._cursor)]
             self._cursor += 1
             if code in _ENDS:
                 self._end(number)
@@ -190,10 +194,11 @@ class Wires:
                 lane = _message(self._over.popleft()[1])
                 if lane in self._lanes:
                     self._end_lane(lane)
+            self.reached = self._cursor
 
     def _note_over(self, first: int) -> None:
         """A message has ended (lock held)."""
-        self._over.append((len(self._live.log.records), first))
+        self._over.append((len(self._live.log), first))
 
     def _end(self, number: int) -> None:
         """A task has ended for good, and with it what went to it."""

@@ -131,6 +131,7 @@ class EventBus:
             self.active = True  # before the ends are read: what was appended by one who saw False is before them
             for track in list(self._tracks.values()):
                 track.skip()
+                track.heard = True
 
     # ---- telling
 
@@ -159,8 +160,9 @@ class EventBus:
 
     def attach(self, log: EventLog) -> None:
         """Follow a log, which has no records yet (what it has isn't delivered)."""
-        track = Track(log, self._gone.append)
+        track = Track(log, self._gone.append, self._history.limit)
         with self._lock:
+            track.heard = self.active
             self._tracks.setdefault(track.log, track)
 
     def nudge(self, log: EventLog) -> None:
@@ -174,7 +176,7 @@ class EventBus:
         don't wait for handlers: on their threads it is True at once.
         """
         track = self._tracks.get(weakref.ref(log))
-        end = len(log.records)
+        end = len(log)
         if not self.active or track is None or track.cursor >= end or self._delivery.among_handlers():
             return True
         self._delivery.put(log)
@@ -200,7 +202,7 @@ class EventBus:
             if track is None or track.detached:
                 return
             track.detached = True
-            end = len(log.records)
+            end = len(log)
             waiting = self.active and track.cursor < end
             if waiting:
                 self._delivery.put(log)
@@ -248,7 +250,7 @@ class EventBus:
             with self._lock:
                 track = self._tracks.get(self._gone.popleft()) if self._gone else None
             if track is not None:
-                self._history.settle(track, len(track.shadow.records))
+                self._history.settle(track, len(track.shadow))
                 self._drop(track)
 
     def _drop(self, track: Track) -> None:
@@ -291,12 +293,12 @@ class EventBus:
         track = self._tracks.get(weakref.ref(log))
         if track is None:
             return
-        end = len(log.records)
+        end = len(log)
         while track.cursor < end:
             reached = self._stretch(log, track, end)
             with self._lock:
                 track.cursor = max(track.cursor, reached)
-        if track.detached and track.cursor >= len(log.records):
+        if track.detached and track.cursor >= len(log):
             self._history.settle(track, track.cursor)
             self._drop(track)
 
@@ -305,11 +307,12 @@ class EventBus:
         with self._lock:
             plan, altered = self._listeners.plan(log.execution_id), bool(self._steps)
             end, since = track.audience(end)
-        records, followers = log.records, self._followers
+        page, followers = log.page, self._followers
+        records, before = page.records, page.upto(track.cursor) - track.cursor - 1
         for seq in range(track.cursor + 1, end + 1):
             if altered:
                 self._show(shown(log, seq), since, track)
-            elif calls := plan[NAMES[records[seq - 1][0]]]:
+            elif calls := plan[NAMES[records[seq + before][0]]]:
                 self._give(calls if since is None else _among(calls, since), shown(log, seq))
             if followers:
                 self._follow()

@@ -28,8 +28,9 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple, cast
 
 from nerv.errors import NervError, described
-from nerv.eventlog import CODES, EventLog, Record
+from nerv.eventlog import CODES, EventLog
 from nerv.events import Event, EventType, Facts
+from nerv.pages import Book, Page, Record
 
 NAMES: Final = tuple(event_type.value for event_type in CODES)  # plain strings: an enum member hashes slowly
 
@@ -51,23 +52,31 @@ class Track:
 
     `cursor`: the last seq that was delivered. `remembered`: up to this seq, the history has what it needs. `marks`:
     pairs (seq, since), ascending: up to this seq, only the first `since` subscriptions hear it. `shadow`: a log with
-    the same records and no results.
+    the same records and no results. `heard`: whether anybody is told of them. `limit`: how many events the history may
+    still show of what was delivered.
     """
 
-    __slots__ = ("__weakref__", "cursor", "detached", "log", "marks", "remembered", "shadow")
+    __slots__ = ("__weakref__", "cursor", "detached", "heard", "limit", "log", "marks", "remembered", "shadow")
 
-    def __init__(self, log: EventLog, gone: Callable[[weakref.ref[EventLog]], None]) -> None:
+    def __init__(self, log: EventLog, gone: Callable[[weakref.ref[EventLog]], None], limit: int) -> None:
         self.log = weakref.ref(log, gone)
-        self.shadow = EventLog(log.execution_id, log.workflow_name, log.ids, {}, log.epoch)
-        self.shadow.records = log.records
-        self.cursor = len(log.records)
+        self.shadow = log.beside()
+        self.cursor = len(log)
         self.remembered = 0
         self.marks: deque[tuple[int, int]] = deque()
         self.detached = False
+        self.heard = True
+        self.limit = limit
+        log.follow(self)
+
+    @property
+    def reached(self) -> int:
+        """The last seq that isn't needed any more."""
+        return (self.cursor if self.heard else len(self.shadow)) - self.limit
 
     def mark(self, since: int) -> None:
         """Only the first `since` subscriptions hear what hasn't been delivered yet."""
-        end = len(self.shadow.records)
+        end = len(self.shadow)
         if self.cursor < end and not (self.marks and self.marks[-1][0] == end):
             self.marks.append((end, since))
 
@@ -82,7 +91,7 @@ class Track:
 
     def skip(self) -> None:
         """Count everything as delivered."""
-        self.cursor = len(self.shadow.records)
+        self.cursor = len(self.shadow)
 
     def drop(self) -> None:
         """Let go of the records: the history has what it needs."""
@@ -90,13 +99,18 @@ class Track:
 
     def tail(self, *, delivered: bool) -> Iterator[Entry]:
         """Its events (`delivered`: up to the cursor) that nothing is kept of yet, newest first."""
-        shadow = self.shadow
-        seqs = range(self.cursor if delivered else len(shadow.records), self.remembered, -1)
-        return (_entry(shadow, seq, seq, partial(self._show, seq, shadow)) for seq in seqs)
+        page = self.shadow.page
+        shadow = self.shadow.beside(Book(page))  # whatever goes meanwhile
+        places = range(page.upto(self.cursor if delivered else len(page)), page.upto(self.remembered), -1)
+        return (
+            _entry(shadow, place, seq, partial(self._show, seq, shadow))
+            for place, seq in ((place, page.seq(place)) for place in places)
+        )
 
     def _show(self, seq: int, shadow: EventLog) -> Event:
         log = self.log()
-        return shadow.event(seq, with_result=False) if log is None else shown(log, seq)
+        kept = shadow.event(seq, with_result=False)
+        return kept if log is None else shown(log, seq, kept)
 
     def live(self) -> EventLog | None:
         """The log, as long as it is there and not detached."""
@@ -105,7 +119,7 @@ class Track:
     def restore(self, event: Event, seq: int) -> Event:
         """An event that was kept without its result, with it if it is still there."""
         log = self.live()
-        found = {} if log is None else shown(log, seq).data
+        found = {} if log is None else shown(log, seq, event).data
         return event.replace(data=Facts(event.data, result=found["result"])) if "result" in found else event
 
 
@@ -119,11 +133,11 @@ class Tail(NamedTuple):
     @classmethod
     def cut(cls, log: EventLog, start: int, end: int, track: Track) -> Tail:
         """The records with `start < seq <= end`."""
-        piece = EventLog(log.execution_id, log.workflow_name, (), {}, log.epoch)
-        piece.records = [one if one[4] is None else _lasting(one) for one in log.records[start:end]]
+        page = log.page
+        records = [one if one[4] is None else _lasting(one) for one in page.between(start, end)]
         # Not the whole list of ids, which may be long.
-        piece.ids = cast("Sequence[str]", {one[1]: log.ids[one[1]] for one in piece.records if one[1] >= 0})
-        return cls(piece, start, track)
+        ids = cast("Sequence[str]", {one[1]: page.ids[one[1]] for one in records if one[1] >= 0})
+        return cls(log.beside(Book(Page(records, ids))), start, track)
 
     def times(self) -> list[float]:
         """When its events were, ascending."""
@@ -131,9 +145,8 @@ class Tail(NamedTuple):
 
     def without(self, count: int) -> Tail:
         """The same but for its first `count` events."""
-        piece = EventLog(self.log.execution_id, self.log.workflow_name, self.log.ids, {}, self.log.epoch)
-        piece.records = self.log.records[count:]
-        return self._replace(log=piece, start=self.start + count)
+        book = Book(Page(self.log.records[count:], self.log.ids))
+        return self._replace(log=self.log.beside(book), start=self.start + count)
 
     def entries(self) -> Iterator[Entry]:
         """Its events, newest first."""
@@ -142,7 +155,8 @@ class Tail(NamedTuple):
 
     def _show(self, number: int, seq: int) -> Event:
         log = self.track.live()
-        return self.log.event(number, with_result=False).replace(seq=seq) if log is None else shown(log, seq)
+        kept = self.log.event(number, with_result=False).replace(seq=seq)
+        return kept if log is None else shown(log, seq, kept)
 
 
 class History:
@@ -217,11 +231,13 @@ class History:
         return [entry.show() for entry in itertools.islice(matching, limit)]
 
 
-def shown(log: EventLog, seq: int) -> Event:
-    """An event of a log, without the result if that can't be had."""
+def shown(log: EventLog, seq: int, kept: Event | None = None) -> Event:
+    """An event of a log, without the result if that can't be had; `kept`, if the log has it no more."""
     try:
         return log.event(seq)
     except Exception:  # noqa: BLE001  (results may be decoded when first needed, by user code)
+        if kept is not None and not log.has(seq):
+            return kept
         _log.exception("the result in the event %s:%s can't be shown", log.execution_id, seq)
         return log.event(seq, with_result=False)
 

@@ -58,10 +58,10 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from msgspec import Struct
 
-from nerv.eventlog import Record
 from nerv.events import Event
 from nerv.journal.deliveries import Delivery, DeliveryState
 from nerv.journal.lazy import LazyValues
+from nerv.pages import Record
 from nerv.statuses import WorkflowStatus
 
 

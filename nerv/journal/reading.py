@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from nerv.errors import JournalError, UnknownIdError, near
-from nerv.eventlog import CODES, TASK_COMPLETED, Record
+from nerv.eventlog import CODES, TASK_COMPLETED
 from nerv.events import TERMINAL, Event, Facts
 from nerv.journal.base import ExecutionRecord, Finding, Header, History, Order
 from nerv.journal.codec import Stored
@@ -24,6 +24,7 @@ from nerv.journal.database import Database
 from nerv.journal.frames import Content, Row, content, facts, header_of, key_of, unpacked
 from nerv.journal.lazy import LazyFacts, LazyValues
 from nerv.journal.schema import ENTRY, Entry, is_whole
+from nerv.pages import Record
 from nerv.statuses import WorkflowStatus
 
 CHUNK: Final = 1 << 22

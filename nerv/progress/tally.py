@@ -62,10 +62,12 @@ class Tally:
         self._running: dict[int, float] = {}
         self._said: dict[int, Mapping[str, Any]] = {}
         self._waiting: set[int] = set()
+        log.follow(self)
 
     def read(self) -> None:
         """Count what is new in the log."""
-        new = self._log.records[self.seen :]
+        page = self._log.page
+        new = page.between(self.seen, len(page))
         self.seen += len(new)
         running, ended = self._running, self.ended
         for code, task, at, _, data in new:
@@ -79,7 +81,7 @@ class Tally:
                 if self._said:
                     self._said.pop(task, None)
                 if code == eventlog.TASK_FAILED:
-                    self.failures.append((clean(str(self._log.ids[task])), _error_text(data)))
+                    self.failures.append((clean(str(page.ids[task])), _error_text(data)))
             else:
                 self._read_other(code, task, data)
 
@@ -91,6 +93,11 @@ class Tally:
             self._waiting.add(task)
         elif code in _STATUSES:
             self.status = _STATUSES[code]
+
+    @property
+    def reached(self) -> int:
+        """The last seq that it doesn't need any more."""
+        return self.seen
 
     @property
     def total(self) -> int:

@@ -13,10 +13,11 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from nerv.errors import NervError
-from nerv.eventlog import CODES, Record
+from nerv.eventlog import CODES
 from nerv.events import TERMINAL, EventType
 from nerv.execution import Execution
 from nerv.limits import Breaker, exact
+from nerv.pages import Record
 from nerv.policies import RetryPolicy
 from nerv.statuses import MOVES, TaskStatus, WorkflowStatus
 from nerv.tasks import TaskDef

@@ -24,6 +24,8 @@ LAYERS = (
     "events",
     "far",
     "statuses",
+    "sparse",
+    "pages",
     "eventlog",
     "names",
     "policies",
@@ -67,6 +69,8 @@ LAYERS = (
     "detours",
     "scheduler",
     "levels",
+    "lanes",
+    "forgetful",
     "feeding",
     "places",
     "replay",
@@ -81,6 +85,7 @@ LAYERS = (
     "placement",
     "wires",
     "planting",
+    "forgetting",
     "feeder",
     "outcome_ends",
     "ground",
@@ -96,6 +101,7 @@ LAYERS = (
     "engine",
     "views",
     "folding",
+    "moments",
     "projector",
     "terms",
     "admission",
@@ -186,7 +192,7 @@ EXTRAS = dict.fromkeys(("dask", "distributed"), r"nerv\.(interop\.dask|pools\.da
 # The decisions are pure: these layers know no thread, clock, file or loop.
 PURE = (
     "scheduler", "verdicts", "placement", "states", "families", "suspensions", "branching", "detours", "levels",
-    "waits", "lookups", "sagas", "lines", "plan", "policies", "limits", "events",
+    "lanes", "forgetful", "waits", "lookups", "sagas", "lines", "plan", "policies", "limits", "events",
 )  # fmt: skip
 IMPURE = ("threading", "time", "sqlite3", "asyncio")
 

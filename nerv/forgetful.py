@@ -1,0 +1,122 @@
+"""`ForgetfulScheduler`: a scheduler whose tasks come in lanes, and which forgets lanes that have ended.
+
+As pure as the others. All that it knows by task number is in containers from which entries can be taken; of a task that
+is forgotten it knows only that it has ended. When that is done the engine decides (nerv/forgetting.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import Any, Final
+
+from nerv.eventlog import SIGNAL_RECEIVED, TASKS_ADDED
+from nerv.families import Families, Seed
+from nerv.lanes import Lane, Lanes
+from nerv.names import Brood
+from nerv.scheduler import COMPLETED, Scheduler
+from nerv.sparse import Sparse
+
+BY_NUMBER: Final = ("state", "attempts", "missing", "ranks", "rules", "queue_of", "_dependents")
+"""What a scheduler has for each task."""
+
+
+class IndexedBrood(Brood):
+    """A step's tasks, by the numbers of their messages; those of some aren't known any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.indexed = Sparse()
+
+
+class ForgetfulScheduler(Scheduler):
+    """Remembers lanes for a while. Arguments as of `Scheduler`.
+
+    Attributes:
+        source: the number of the Source; the Stations come behind it.
+        messages: how many there were.
+        signal: the name of the signals that are messages.
+        lanes: which of them have ended.
+        dropped: how many of its records are gone.
+        on_over: called with the first task of each message that has ended.
+        on_heavy: called when it may be worth while to forget some.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.source = self.messages = self.dropped = 0
+        self.signal: str | None = None
+        self.lanes = Lanes(0)
+        self.on_over: Callable[[int], object] = lambda _: None
+        self.on_heavy: Callable[[], object] = lambda: None
+        for name in BY_NUMBER:
+            setattr(self, name, Sparse(getattr(self, name)))
+        self.state.gone = COMPLETED  # type: ignore[attr-defined]  # of what isn't known any more, only that it has ended
+
+    def has_families(self) -> Families:
+        """The families, from now on."""
+        if self.families is None:
+            self.families = Families(self, Sparse())
+        return self.families
+
+    def extend(self, parent: int, seed: Seed) -> None:
+        """Make room for more tasks: those of a message, or those that one of its tasks has added."""
+        first = len(self.state)
+        super().extend(parent, seed)
+        numbers = range(first, len(self.state))
+        if parent == self.source:
+            self.lanes.come(self.messages, numbers)
+        else:
+            self.lanes.grow(parent, numbers)
+
+    def note_seqs(self, lane: Lane, seq: int) -> None:
+        """A record tells of a lane's message, and so does that of the signal that it may have come by."""
+        code, *_, data = self.records[seq - self.dropped - 2]
+        is_signal = code == SIGNAL_RECEIVED and data["name"] == self.signal
+        lane.seqs = (seq - 1, seq) if is_signal else (seq,)
+
+    def recall(self, others: Container[int]) -> None:
+        """Which records tell of which message, and what has ended of all that its tasks have added; of `others` it is
+        told elsewhere.
+        """
+        comings = (
+            seq for seq, (code, task, *_) in enumerate(self.records, 1) if (code, task) == (TASKS_ADDED, self.source)
+        )
+        lanes = {lane.message: lane for lane in self.lanes.of.values()}
+        for message, seq in enumerate(comings):
+            self.note_seqs(lanes[message], seq)
+        for number in self.lanes.of:
+            if number not in others and self.has_ended(number):
+                self.leave_lane(number)
+
+    def leave_lane(self, number: int) -> None:
+        """A task has ended, and perhaps its lane with it."""
+        lane = self.lanes.left(number, self.dropped + len(self.records))
+        if lane is None:
+            return
+        self.on_over(lane.numbers[0])
+        if self.saga is None or not any(map(self._may_be_undone, lane.numbers)):
+            self.lanes.ended.append(lane)
+            if self.lanes.is_heavy:
+                self.on_heavy()
+
+    def _may_be_undone(self, number: int) -> bool:
+        assert self.saga is not None
+        return self.state[number] == COMPLETED and self.saga.may_undo(number)
+
+    def forget(self, lanes: Sequence[Lane]) -> None:
+        """These have ended, and nothing is known of their tasks any more."""
+        numbers = [number for lane in lanes for number in lane.numbers]
+        for name in BY_NUMBER:
+            getattr(self, name).remove(numbers)
+        for number in numbers:
+            self.blame.pop(number, None)
+            self.dead_needs.pop(number, None)
+            self.undecided.pop(number, None)
+            self.lost.pop(number, None)
+        self.dead.difference_update(numbers)
+        families = self.has_families()
+        families.forget(numbers)
+        for station in range(self.source + 1, len(self.graph)):
+            indexed: Any = families.broods[station].indexed
+            indexed.remove(lane.message for lane in lanes)
+        self.lanes.forget(lanes)
