@@ -372,9 +372,3 @@ def test_two_fed_flows_written_alike_are_equal():
     assert flow.build() == flow.build()
     assert flow.build() != FED.then(same).buffer(3).then(again).build()
     assert flow.build() != Flow("f").triggered_by(OnSignal("go")).then(same).buffer(2).then(again).build()
-
-
-def test_twenty_thousand_messages():
-    execution = fed(FED.buffer(max_parallel=8).then(same).then(again), range(20_000), history_limit=10)
-    assert execution.result == 20_000
-    assert execution.status is WorkflowStatus.COMPLETED
