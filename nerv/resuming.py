@@ -34,6 +34,7 @@ from nerv.references import Names, scan
 from nerv.regrowth import Regrowth
 from nerv.replay import Plan, Replay
 from nerv.scheduler import Scheduler
+from nerv.sparse import behind
 from nerv.stored import is_gone, merged
 from nerv.workflows import Workflow
 
@@ -122,7 +123,7 @@ class Resumption:
             begun=self._begun(replay.lost, suspected),
             dead=self._dead(replay.lost, suspected),
             gone=[number for number, task in enumerate(live.tasks) if is_gone(task)],
-            added=ids[len(history.ids) :],
+            added=behind(ids, len(history.ids)),
         )
 
     def _begun(self, lost: Sequence[int], suspected: Sequence[int]) -> list[int]:

@@ -106,6 +106,7 @@ LAYERS = (
     "terms",
     "admission",
     "reports",
+    "results",
     "following",
     "execution",
     "drafts",
