@@ -121,7 +121,8 @@ def test_a_lane_that_waits_is_never_the_one_that_is_forgotten():
                                   .then(TaskDef("end", same)).build())  # fmt: skip
         for message in range(300):
             execution.send(message)
-        eventually(lambda: [one.task_id for one in execution.waiting() if "[" in one.task_id] == ["ask[0]"])
+        eventually(lambda: execution.project("progress")["pending"] == 5)  # the stations, and its own end
+        assert [one.task_id for one in execution.waiting() if "[" in one.task_id] == ["ask[0]"]
         execution.signal("ask[0]", "found")
         execution.close()
         assert execution.wait(LONG)
