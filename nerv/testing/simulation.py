@@ -11,6 +11,7 @@ import msgspec
 
 from nerv.calls import Call
 from nerv.errors import NervError, described
+from nerv.eventlog import Cursor
 from nerv.execution import Execution
 from nerv.manager import WorkflowManager
 from nerv.testing.cast import Cast, stands_for_others
@@ -177,6 +178,7 @@ class Schedule:
         seed_jitter(self.manager, f"jitter {seed}")
         self.has_started = False
         self.cancelled = False
+        self._unread = Cursor()  # all events are checked when it has ended, so none may be forgotten
         self.execution: Execution
 
     def _takes(self, call: Call) -> float:
@@ -213,6 +215,7 @@ class Schedule:
         name = f"simulation-{self.seed}"
         self.execution = self.manager.start(workflow, params, services=self._services, execution_id=name)
         self.has_started = True
+        self.execution.log.follow(self._unread)
         last = 3 * len(workflow)
         cancel_at = self._random.randint(0, last) if self._random.random() < self.faults.cancelling else -1
         send_at = {name: self._random.randint(0, last) for name in self._signals}
