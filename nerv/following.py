@@ -20,13 +20,21 @@ class Events:
         self._follow = follow
 
     def __iter__(self) -> Iterator[Event]:
-        log = self._live.log
-        if not self._follow:
-            yield from log.events()
-            return
-        grown = threading.Semaphore(0)
+        return self._following(self._cursor()) if self._follow else self._live.log.events()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._async(self._cursor())
+
+    def _cursor(self) -> Cursor:
+        """How far somebody has read who begins now: what they follow isn't forgotten before."""
         cursor = Cursor()
-        log.follow(cursor)
+        if self._follow:
+            self._live.log.follow(cursor)
+        return cursor
+
+    def _following(self, cursor: Cursor) -> Iterator[Event]:
+        log = self._live.log
+        grown = threading.Semaphore(0)
         self._live.on_change.append(grown.release)
         try:
             while True:
@@ -40,7 +48,7 @@ class Events:
         finally:
             self._live.on_change.remove(grown.release)
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    async def _async(self, cursor: Cursor) -> AsyncIterator[Event]:
         import asyncio
 
         from nerv.pools.coroutine import lending_place
@@ -52,9 +60,7 @@ class Events:
             with suppress(RuntimeError):  # the loop was closed: nobody listens any more
                 loop.call_soon_threadsafe(grown.set)
 
-        cursor = Cursor()
         if self._follow:
-            log.follow(cursor)
             self._live.on_change.append(wake)
         try:
             while True:
