@@ -13,7 +13,7 @@ from nerv.lookups import Lookups
 from nerv.policies import CircuitBreaker
 from nerv.sagas import Saga
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, STATUSES, Scheduler
-from nerv.states import LOOKUP
+from nerv.states import LOOKUP, THEN
 from nerv.waits import Waits
 
 BOOM = ValueError("boom")
@@ -300,8 +300,16 @@ def fell_back(one, number):
     assert one.scheduler.take(0, 2.0) == number
 
 
-@pytest.mark.parametrize("ends", [retried, fell_back])
-def test_what_an_attempt_held_is_free_when_it_has_failed(ends):
+def was_cancelled(one, number):
+    one.scheduler.cancelled(number, 2.0, BOOM)
+
+
+def completed(one, number):
+    one.scheduler.completed(number, 2.0)
+
+
+@pytest.mark.parametrize("ends", [retried, fell_back, was_cancelled, completed])
+def test_what_an_attempt_held_is_free_when_it_is_over(ends):
     one = with_one_gpu(2)
     one.scheduler.take(0, 1.0)
     ends(one, 0)
@@ -361,3 +369,41 @@ def test_an_execution_without_cleanup_ends_when_all_is_undone():
 def test_what_is_reused_of_tasks_that_wait_for_more_than_each_other_does_not_start():
     one = Detoured(3, needs=[[], [0], []], reused=[0])
     assert one.ready == [1, 2]
+
+
+def test_a_success_makes_a_breaker_forget_the_failures_before_it():
+    one = Detoured(3)
+    one.scheduler.fail_fast = False
+    line = BreakerLine(CircuitBreaker(failure_threshold=2, recovery_time=10.0), one.lines)
+    one.waits.terms = dict.fromkeys(range(3), Terms(None, None, ((line, 1.0),)))
+    for _ in range(3):
+        one.scheduler.take(0, 1.0)
+    one.scheduler.failed(0, 2.0, BOOM)
+    one.scheduler.completed(1, 3.0)
+    one.scheduler.failed(2, 4.0, BOOM)
+    assert line.opens_at(4.0, 1.0) <= 4.0
+
+
+def test_a_pause_and_its_end_let_those_in_line_be_looked_at_again():
+    one = with_one_gpu(2)
+    one.scheduler.take(0, 1.0)
+    one.scheduler.take(0, 1.0)
+    for act in (one.scheduler.pause, one.scheduler.resume):
+        one.lines.news = False
+        assert act(2.0)
+        assert one.lines.news
+        assert one.lines.offer(2.0) == []
+
+
+def test_who_is_out_on_an_errand_is_spared_by_a_stop():
+    """As one whose `then` is about to be called: it is WAITING."""
+    one = Detoured(3)
+    assert one.scheduler.take(0, 1.0) == 0
+    one.scheduler.waiting(0, 1.0, {})
+    one.scheduler.errands[0] = THEN
+    one.scheduler.release(0)
+    one.scheduler.cancel(2.0)
+    assert [one.status(number) for number in range(3)] == ["WAITING", "CANCELLED", "CANCELLED"]
+    assert one.ready == [0]
+    assert one.scheduler.take(0, 3.0) == 0
+    assert one.scheduler.attempts[0] == 1

@@ -120,6 +120,9 @@ def test_a_family_of_nobody_has_ended_at_once():
     one = Grown()
     one.grow(count=0)
     assert (one.news, one.families.open) == ([(GROWN, 0)], {})
+    assert one.families.last[0].count == 0
+    one = Grown()
+    assert one.grow(count=0) is one.families.last[0]
 
 
 def test_the_outcome_is_kept_with_the_event_if_there_is_one():
@@ -447,3 +450,27 @@ def test_what_was_added_before_there_was_anything_to_undo_counts_as_well():
     assert one.scheduler.saga.floor == 2, "the cleanup, and who waits for it"
     one.fail(2)
     assert one.ready == [0]
+
+
+def test_the_first_task_of_all_is_outside_as_well():
+    one = Grown("- -")
+    one.complete(0)
+    one.grow(1, 2, needs=[[0], [0, ~0]])
+    assert [list(one.families.needs_of(number)) for number in (2, 3)] == [[0], [0, 2]]
+
+
+def test_a_limit_may_be_larger_than_the_family():
+    one = Grown()
+    one.grow(count=2, limit=5)
+    assert one.ready == [1, 2]
+    one.complete(1, 2)
+    assert one.news == [(GROWN, 0)]
+
+
+def test_a_family_that_records_tell_of_is_only_entered():
+    one = Grown()
+    known = len(one.records)
+    family = one.families.regrow(0, one.seed(2, needs=[[], [~0]]), parted=True)
+    assert family is one.families.last[0]
+    assert (family.parted, len(one.records), one.families.open, one.ready) == (True, known, {}, [0])
+    assert (list(one.scheduler.missing), one.scheduler.own_dependents()[1:]) == ([0, 0, 1], [[2, 0], [0]])

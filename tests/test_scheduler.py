@@ -653,6 +653,16 @@ def test_a_claimed_task_that_is_not_pending_cannot_start():
         run.does("started", "a")
 
 
+def test_only_a_running_task_is_relayed_and_only_to_one_that_can_start():
+    run = Run("- -").started()
+    with pytest.raises(NervError, match="TASK_COMPLETED can't happen to task 'a', which is PENDING"):
+        run.scheduler.relay(0, 0, 1.0)
+    run.take()
+    run.scheduler.state[1] = STATUSES.index(TaskStatus.RUNNING)
+    with pytest.raises(NervError, match="TASK_STARTED can't happen to task 'b', which is RUNNING"):
+        run.scheduler.relay(0, 0, 1.0)
+
+
 def test_the_table_of_moves_ends_every_task_for_good():
     for table in MOVES.values():
         assert not any(before.is_final for before in table)
