@@ -2,7 +2,24 @@
 
 import pytest
 
-from nerv import Buffer, Collector, Flow, Gate, Output, Router, TaskDef, Workflow, add, task, workflow
+from nerv import (
+    Buffer,
+    Collector,
+    Flow,
+    Gate,
+    Loop,
+    Output,
+    Param,
+    Router,
+    Sequence,
+    SubWorkflow,
+    TaskDef,
+    Timer,
+    Workflow,
+    add,
+    task,
+    workflow,
+)
 
 
 @task
@@ -100,6 +117,21 @@ def gate():
     return end(add(Gate("ask", "Well?", dependencies=["numbers"])))
 
 
+def again():
+    return end(add(Loop("again", double, is_even, numbers(), max_iterations=5)))
+
+
+def nested():
+    return end(add(SubWorkflow("inner", INNER, {"item": numbers()})))
+
+
+def nap():
+    numbers()
+    add(Timer("nap", 0.01, dependencies=["numbers"]))
+    return end(add(Sequence("steps", [double, INNER], Output("nap"))))
+
+
+INNER = Workflow("inner", [TaskDef("double", double, args=(Param("item"),)), TaskDef("all", list)])
 START = Flow("w").then(numbers)
 N, D = Output("numbers"), Output("double")
 DOUBLE, NEGATE, END = of(double, N), of(negate, N), of(end, first("double", "negate"))
@@ -146,6 +178,21 @@ SHAPES = {
         listed(
             of(numbers), Router("way", N, {1: ["double"], 2: ["negate"]}), of(double, Output("way")),
             of(negate, Output("way")), END,
+        ),
+    ),
+    again: (
+        START.then(Loop("again", double, is_even, N, max_iterations=5)).then(end),
+        listed(of(numbers), Loop("again", double, is_even, N, max_iterations=5), of(end, Output("again"))),
+    ),
+    nested: (
+        START.then(SubWorkflow("inner", INNER, {"item": N})).then(end),
+        listed(of(numbers), SubWorkflow("inner", INNER, {"item": N}), of(end, Output("inner"))),
+    ),
+    nap: (
+        START.then(Timer("nap", 0.01)).then(Sequence("steps", [double, INNER], Output("nap"))).then(end),
+        listed(
+            of(numbers), Timer("nap", 0.01, dependencies=["numbers"]),
+            Sequence("steps", [double, INNER], Output("nap")), of(end, Output("steps")),
         ),
     ),
     gate: (
