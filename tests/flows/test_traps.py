@@ -220,7 +220,9 @@ STEPS = {
 @pytest.mark.parametrize("shape", ["direct", "buffered", "in a branch", "behind it all"])
 @pytest.mark.parametrize("kind", STEPS)
 def test_every_kind_of_step_works_wherever_it_stands_in_a_flow(kind, shape):
-    """[57, 72] There is one way in which tasks run, also behind a throttled buffer, in a branch, and after them."""
+    """[57, 72] There is one way in which tasks run, also behind a throttled buffer, in a branch, and after them;
+    nothing that waits holds the one worker.
+    """
     step, _, gates = STEPS[kind]
     flow = {
         "direct": FED.then(inc).then(step),
@@ -229,7 +231,7 @@ def test_every_kind_of_step_works_wherever_it_stands_in_a_flow(kind, shape):
         "behind it all": FED.buffer(2).then(inc).when(bool).then(same).end_when().collect().then(step),
     }[shape]
     after = []
-    with WorkflowManager(workers=2) as manager:
+    with WorkflowManager(workers=1) as manager:
         execution = manager.start(flow.then(TaskDef("after", after.append)).build())
         for message in range(6):
             execution.send(message)
