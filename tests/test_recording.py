@@ -4,6 +4,7 @@ import threading
 
 from nerv import Expand, Flow, Manual, MemoryJournal, TaskDef, Workflow, WorkflowManager
 from nerv.journal.base import Batch
+from nerv.testing import FakeClock
 from tests.handshake import PATIENCE, ended, eventually, reached
 
 CALLED = threading.Event()
@@ -86,3 +87,20 @@ def test_a_write_that_was_under_way_lets_nothing_go_that_was_added_meanwhile():
         assert ended(execution).error is None
         signal.join(PATIENCE)
     assert CALLED.is_set()
+
+
+def test_under_strict_a_message_goes_with_the_claim_of_its_first_step():
+    settings = {"durability": "strict", "workers": 1, "clock": FakeClock()}  # nothing is late, and so written apart
+    with WorkflowManager(journal=MemoryJournal(), **settings) as manager:
+        execution = manager.start(Flow("f").triggered_by(Manual()).then(str).then(TaskDef("end", len)).build())
+        eventually(lambda: execution.task("messages").status.name == "WAITING")
+        recorder = execution._live.engine.recorder
+        recorder.wait(execution._live)
+        before = recorder.commits
+        for message in range(10):
+            execution.send(message)
+            eventually(lambda: f"end[{message}]" in execution.results)  # noqa: B023  at once
+        recorder.wait(execution._live)
+        assert recorder.commits - before <= 30  # the message, one step's end with the other's claim, the end
+        execution.close()
+        assert ended(execution).result == 10
