@@ -147,6 +147,7 @@ def test_a_limit_holds_the_next_one_back_until_one_has_ended():
     assert one.ready == [1, 2]
     one.complete(1)
     assert one.ready == [2, 3]
+    assert list(one.scheduler.missing) == [1, 0, 0, 0, 1]
     one.fail(2)
     assert one.ready == [3, 4]
     one.complete(3, 4)
@@ -382,12 +383,14 @@ def test_children_have_names_or_go_by_index():
 
 
 def test_a_parent_that_any_of_its_dependencies_started_is_not_completed_by_another():
-    one = Grown("- - ab", "cca")
+    one = Grown("- - ab b", "ccac")
     one.complete(0)
     one.grow(2, 2)
     one.complete(1)
+    assert one.ready == [3, 4, 5], "others that need it aren't forgotten"
+    one.complete(4)
     assert one.news == []
-    one.complete(3, 4)
+    one.complete(5)
     assert one.news == [(GROWN, 2)]
 
 
@@ -463,8 +466,66 @@ def test_a_limit_may_be_larger_than_the_family():
     one = Grown()
     one.grow(count=2, limit=5)
     assert one.ready == [1, 2]
+    assert list(one.scheduler.missing) == [1, 0, 0]
     one.complete(1, 2)
     assert one.news == [(GROWN, 0)]
+
+
+def test_who_is_held_back_by_a_limit_waits_for_one_thing():
+    one = Grown()
+    one.grow(count=4, limit=1)
+    one.grow(1, 2)
+    assert list(one.scheduler.missing) == [1, 2, 1, 1, 1, 0, 0]
+
+
+def test_nobody_takes_on_what_nobody_has_said_so_of():
+    one = Grown()
+    one.grow()
+    one.grow(1)
+    assert one.families.of(4).shield == NOBODY
+    assert not one.families.takes_on(4)
+
+
+def test_an_added_task_may_wait_for_the_first_of_all():
+    one = Grown("- -")
+    one.take()
+    one.grow(1, 2, needs=[[0], []])
+    assert one.ready == [3]
+    one.complete(0)
+    assert one.ready == [2, 3]
+
+
+def test_any_of_two_that_were_added_goes_on_when_one_has_failed():
+    one = Grown("-", fail_fast=False)
+    one.grow(needs=[[], [], [~0, ~1]], rules="cca")
+    one.fail(1)
+    assert (one.status(3), one.ready) == ("PENDING", [2])
+    one.complete(2)
+    assert one.ready == [3]
+
+
+def test_who_has_ended_is_nobodys_parent():
+    one = Grown("- a -", fail_fast=False)
+    one.scheduler.cancel_all([1], 1.0)
+    one.complete(0)
+    assert (str(one), one.news) == ("CXP", [])
+
+
+def test_who_runs_already_and_has_added_nothing_is_not_told_of_a_failure():
+    one = Grown("- - ab", "cca", fail_fast=False)
+    one.complete(0)
+    while one.status(2) == "PENDING":
+        one.take()
+    one.fail(1)
+    assert (str(one), one.news) == ("CFR", [])
+
+
+def test_the_failures_of_an_earlier_family_are_not_those_of_the_next():
+    one = Grown("-", fail_fast=False)
+    one.grow(count=1)
+    later = one.grow(0, 1)
+    one.fail(1)
+    assert (later.failed, one.news) == (NOBODY, [])
 
 
 def test_a_family_that_records_tell_of_is_only_entered():
@@ -474,3 +535,89 @@ def test_a_family_that_records_tell_of_is_only_entered():
     assert family is one.families.last[0]
     assert (family.parted, len(one.records), one.families.open, one.ready) == (True, known, {}, [0])
     assert (list(one.scheduler.missing), one.scheduler.own_dependents()[1:]) == ([0, 0, 1], [[2, 0], [0]])
+
+
+def test_of_those_that_were_cancelled_the_first_counts():
+    one = Grown("-", fail_fast=False)
+    family = one.grow()
+    one.scheduler.cancel_all([2], 1.0)
+    one.scheduler.cancel_all([1], 1.0)
+    assert family.failed == 2
+    assert one.families.outcome_of(0) == CANCELLED
+
+
+def test_a_branch_of_a_family_that_is_not_taken_is_no_failure_of_it():
+    one = Grown("-")
+    family = one.grow(needs=[[], [~0], [~0]], keeps=True)
+    one.take()
+    one.scheduler.routed(1, 1.0, [2])
+    assert (str(one), family.failed, one.scheduler.excused) == ("RCSP", NOBODY, 1)
+    one.complete(3)
+    assert one.news == [(GROWN, 0)]
+    assert one.families.outcome_of(0) == COMPLETED
+
+
+def test_a_family_in_which_some_fail_has_ended_when_all_have():
+    one = Grown("-", fail_fast=False)
+    one.grow()
+    one.complete(1)
+    one.fail(2)
+    assert one.news == []
+    one.complete(3)
+    assert one.news == [(GROWN, 0)]
+
+
+def test_whoever_waits_for_the_end_of_a_family_that_nobody_counts_is_told():
+    one = Grown("- -")
+    one.grow()
+    one.families.watch(0, 1, None)
+    one.complete(2, 3)
+    assert one.news == []
+    one.complete(4)
+    assert one.news == [(GATHERED, 1), (GROWN, 0)]
+
+
+def test_what_is_taken_on_further_up_ends_all_below_that_one():
+    """2 is taken on by 0, adds 5 and 6; 5 adds 7 and 8; 7 fails."""
+    one = Grown("- -")
+    one.grow(keeps=True, fails=False)
+    one.grow(2)
+    one.grow(5, 2)
+    one.fail(8)
+    assert [one.families.is_closed(number) for number in (2, 5, 6, 8)] == [False, True, True, True]
+    assert one.status(1) != "CANCELLED"
+
+
+def test_who_runs_is_told_once_and_nobody_where_nobody_was_added():
+    one = Grown("- -", fail_fast=False)
+    one.grow()
+    while one.status(2) == "PENDING":
+        one.take()
+    one.families.cancel(0, 1.0)
+    one.families.cancel(0, 1.0)
+    one.families.cancel(1, 1.0)
+    assert one.news == [(TOLD, 2)]
+
+
+def test_cleanup_starts_by_priority_when_the_rest_of_its_family_is_cancelled():
+    """The heap is in the order of the family; what is left without the first is no heap, unless it is made one."""
+    one = Grown("-", fail_fast=False)
+    one.grow(
+        count=7,
+        rules="cffffff",
+        ranks=[rank(priority, 0, place) for place, priority in enumerate((0, -1, -5, -2, -3, -6, -7))],
+    )
+    one.families.cancel(0, 1.0)
+    assert [one.take() for _ in range(7)] == [2, 4, 5, 3, 6, 7, -1]
+
+
+def test_of_what_is_taken_on_a_stop_cancels_on_its_own_account():
+    one = Grown("-")
+    one.grow(keeps=True, fails=False)
+    assert one.take() == 1
+    one.scheduler.cancel(1.0)
+    assert (str(one), one.scheduler.excused) == ("RRXX", 0)
+    one.fail(1)
+    assert one.scheduler.excused == 1
+    one.complete(0)
+    assert one.scheduler.status.name == "CANCELLED"

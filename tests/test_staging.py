@@ -13,10 +13,10 @@ from nerv.staging import Staging
 class Staged:
     """A scheduler of tasks that need nobody, in `queues`, with staging; tasks in `cleanup` are all_finished."""
 
-    def __init__(self, tasks=4, *, cleanup=(), queues=None, saga=None):
+    def __init__(self, tasks=4, *, cleanup=(), queues=None, saga=None, priorities=None):
         queues = queues or [0] * tasks
         self.scheduler = Scheduler(
-            Graph([[]] * tasks, [1] * tasks),
+            Graph([[]] * tasks, priorities or [1] * tasks),
             [str(number) for number in range(tasks)],
             [ALL_FINISHED if number in cleanup else ALL_COMPLETED for number in range(tasks)],
             queues,
@@ -70,6 +70,13 @@ def test_one_may_be_asked_for_and_taken_out():
     heap = one.staging.heaps[0]
     assert all(heap[(i - 1) // 2] <= heap[i] for i in range(1, len(heap)))
     assert not one.staging.holds(2)
+
+
+def test_what_is_left_when_one_is_taken_out_stays_in_order():
+    """The heap is in the order of the tasks; without its first it is none, unless it is made one."""
+    one = Staged(7, priorities=[0, -1, -5, -2, -3, -6, -7])
+    one.staging.take(0)
+    assert one.staging.best(0, 9) == [1, 3, 4, 2, 5, 6]
 
 
 def test_after_a_stop_only_cleanup_and_errands_go_on():
