@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from nerv.fedweaving import FedWeaver
+from nerv.triggers import Trigger
 from nerv.weaving import Step, Weaver
 from nerv.workflows import Workflow
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nerv.tasks import TaskDef
-    from nerv.triggers import Trigger
 
 
 class Flow(msgspec.Struct, frozen=True, eq=False):

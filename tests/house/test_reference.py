@@ -1,6 +1,8 @@
 """The reference names everything that is public, and the design's table of layers every module."""
 
 import ast
+import inspect
+import pydoc
 import re
 from collections.abc import Iterator
 
@@ -57,6 +59,17 @@ def test_every_public_name_is_in_the_reference(module):
 
 def test_every_name_of_nerv_itself_is_in_the_reference():
     assert not unnamed(nerv.__all__)
+
+
+@pytest.mark.parametrize("name", nerv.__all__)
+def test_help_has_something_to_say(name):
+    """Of every public name, and of what it can do."""
+    public = getattr(nerv, name)
+    assert inspect.getdoc(public)
+    assert name in pydoc.render_doc(public)
+    if inspect.isclass(public) and not issubclass(public, BaseException):
+        acts = {act: found for act, found in vars(public).items() if not act.startswith("_") and callable(found)}
+        assert [act for act, found in acts.items() if not inspect.getdoc(found)] == []
 
 
 def test_every_field_of_a_task_has_a_row():
