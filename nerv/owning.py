@@ -49,15 +49,13 @@ class Ear:
         Path(self._name).unlink(missing_ok=True)  # of an owner that was killed: the lock says that there is none now
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.set_inheritable(False)
-        before = os.umask(0o177)
         try:
             with _address(self._name) as address:
                 self._socket.bind(address)
+                Path(address).chmod(0o600)  # nobody can come before `listen`; a umask would be every thread's
         except OSError:
             self._socket.close()
             raise
-        finally:
-            os.umask(before)
         self._socket.listen()
         self._thread = threading.Thread(target=self._listen, name="nerv-ear", daemon=True)
         self._thread.start()

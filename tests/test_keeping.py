@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import socket
 import subprocess
 import sys
@@ -414,6 +415,17 @@ def test_a_journal_whose_socket_cant_be_made_has_no_owner(tmp_path, file):
     path.rmdir()
     with WorkflowManager(journal=file) as manager:
         assert ended(manager.start(chain("a"))).results == {"a": "a"}
+
+
+def test_the_socket_is_its_users_alone_whatever_the_umask_which_other_threads_share(file, monkeypatch):
+    before = os.umask(0)
+    monkeypatch.setattr(os, "umask", None)
+    try:
+        with WorkflowManager(journal=file):
+            assert Path(f"{file}.sock").stat().st_mode & 0o777 == 0o600
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
 
 
 def test_an_owner_that_doesnt_answer_is_an_error_that_says_so(tmp_path, file, monkeypatch):
