@@ -1,7 +1,7 @@
 """An inbox that loses nothing: each file that is put into a folder is digested and entered into a ledger, once.
 
     python examples/inbox.py some/folder                  # Ctrl-C, or kill -9, whenever you like; start it again
-    python examples/inbox.py some/folder --until 100      # it ends when so many files have been entered
+    python examples/inbox.py some/folder --until 100      # it ends with the 100th file
     python examples/inbox.py                              # makes a folder with three files, and ends with them
 
 Files are digested three at a time, and entered one after the other, in the order in which they came. After a crash a
@@ -47,9 +47,11 @@ def demonstration() -> str:
     return str(folder)
 
 
-def is_entry(event: Event) -> bool:
-    """Whether a file has been entered."""
-    return event.type is EventType.TASK_COMPLETED and (event.task_id or "").startswith("enter[")
+def entry_of(event: Event) -> int | None:
+    """The number, from 1, of the file that has been entered, if that is what happened."""
+    if event.type is not EventType.TASK_COMPLETED or not (event.task_id or "").startswith("enter["):
+        return None
+    return int(str(event.task_id)[len("enter[") : -1]) + 1
 
 
 def main() -> None:
@@ -58,21 +60,20 @@ def main() -> None:
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--journal", default="inbox.db", help="where it keeps what it has done (%(default)s)")
     parser.add_argument("--ledger", default="ledger.db", help="where the digests go (%(default)s)")
-    parser.add_argument("--until", type=int, default=None, metavar="N", help="end when so many have been entered")
+    parser.add_argument("--until", type=int, default=None, metavar="N", help="end with that file")
     given = parser.parse_args()
     folder, until = (demonstration(), 3) if given.folder is None else (given.folder, given.until)
     with WorkflowManager(journal=given.journal) as manager:
         execution = manager.start(inbox(folder), {"ledger": given.ledger}, execution_id="inbox")
-        entered = 0
         try:
-            for event in execution.events(follow=True):  # those of former lives too
-                if is_entry(event):
-                    entered += 1
-                    print(f"{entered:5}  {event.data['result']}", flush=True)
-                    if entered == until:
+            for event in execution.events(follow=True):  # those of former lives too, as far as they are at hand
+                number = entry_of(event)
+                if number is not None:
+                    print(f"{number:5}  {event.data['result']}", flush=True)
+                    if number == until:
                         execution.close()
         except KeyboardInterrupt:
-            print(f"{entered} files entered so far; start it again, and it goes on")
+            print("start it again, and it goes on")
 
 
 if __name__ == "__main__":
