@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import msgspec
 from msgspec import UNSET
-from msgspec.structs import force_setattr as _set
 
 from nerv.errors import NervError, WorkflowDefinitionError
 from nerv.nodes.base import Node, as_task, required, stays_here
@@ -69,9 +68,7 @@ class Paginate(Node, frozen=True, eq=False):
         except WorkflowDefinitionError as error:
             problems += [problem.message for problem in error.problems]
             return task
-        twin = msgspec.structs.replace(task)
-        _set(twin, "retry_policy", policy)
-        return twin
+        return msgspec.structs.replace(task, retry_policy=policy)
 
     @stays_here
     def act(self) -> Grow:
