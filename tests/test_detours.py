@@ -407,3 +407,24 @@ def test_who_is_out_on_an_errand_is_spared_by_a_stop():
     assert one.ready == [0]
     assert one.scheduler.take(0, 3.0) == 0
     assert one.scheduler.attempts[0] == 1
+
+
+def test_where_something_could_be_undone_and_all_goes_well_nothing_is():
+    one = Detoured(1, undoable=[0])
+    one.scheduler.take(0, 1.0)
+    one.scheduler.completed(0, 2.0)
+    assert one.scheduler.status.name == "COMPLETED"
+
+
+def test_whatever_runs_is_waited_for_before_something_is_undone_though_cleanup_is_over():
+    one = Detoured(4, cleanup=[2], undoable=[0])
+    assert [one.scheduler.take(0, 1.0) for _ in range(4)] == [0, 1, 2, 3]
+    one.scheduler.completed(2, 2.0)
+    one.scheduler.completed(0, 3.0)
+    one.scheduler.failed(1, 4.0, BOOM)
+    assert (one.scheduler.unfinished, one.ready) == (1, [])
+    one.scheduler.completed(3, 5.0)
+    assert one.ready == [0]
+    one.scheduler.take(0, 6.0)
+    one.scheduler.undone(0, 7.0, None)
+    assert one.records[-2][3] == 0, "nobody has counted an attempt"

@@ -621,3 +621,57 @@ def test_of_what_is_taken_on_a_stop_cancels_on_its_own_account():
     assert one.scheduler.excused == 1
     one.complete(0)
     assert one.scheduler.status.name == "CANCELLED"
+
+
+# ---- what is undone meanwhile (nerv/sagas.py) ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("undoable", "ready"), [([0], [0]), ([0, 1], [4])])
+def test_who_waits_for_cleanup_when_all_stops_is_waited_for_only_if_it_may_have_to_be_undone(undoable, ready):
+    """1 has added 3 and 4, which is cleanup; 2 never starts."""
+    one = Grown("- - b", undoable=undoable)
+    one.complete(0)
+    one.grow(1, 2, rules="cf")
+    one.complete(3)
+    one.scheduler.cancel(1.0)
+    assert (str(one), one.ready) == ("CRXCP", ready)
+
+
+@pytest.mark.parametrize(("fields", "ready"), [({}, [0]), ({"keeps": True}, [5]), ({"fails": False}, [5])])
+def test_who_fails_with_what_its_children_have_added_is_not_waited_for(fields, ready):
+    """1 has added 3; 3 has added 4, which fails, and 5, which is cleanup; 2 has failed as well."""
+    one = Grown("- - -", undoable=[0], fail_fast=False)
+    one.complete(0)
+    one.grow(1, 1, **fields)
+    one.fail(2)
+    one.grow(3, 2, rules="cf")
+    one.fail(4)
+    assert (str(one), one.ready) == ("CRFRFP", ready)
+
+
+def test_who_may_still_complete_is_waited_for():
+    one = Grown("- - -", undoable=[0], fail_fast=False)
+    one.complete(0)
+    one.grow(1, 2, rules="cf")
+    one.complete(3)
+    one.fail(2)
+    assert (str(one), one.ready) == ("CRFCP", [4])
+
+
+def test_cleanup_that_waits_for_what_it_has_added_is_cleanup():
+    one = Grown("- - -", "cfc", undoable=[0], fail_fast=False)
+    one.complete(0)
+    one.grow(1, 1, rules="f")
+    one.fail(2)
+    assert (str(one), one.ready) == ("CRFP", [0])
+
+
+def test_how_many_may_be_left_when_it_is_time_to_undo():
+    saga = Saga([0], [1, 2])
+    assert (saga.floor, saga.left, saga.tries) == (2, None, 0)
+    saga.grown([])
+    assert saga.floor == 2, "nobody who waits for others, as there is no cleanup among them"
+    saga.grown([5])
+    assert saga.floor == 5, "three, and two who wait"
+    saga.grown([], 2)
+    assert saga.floor == 7
