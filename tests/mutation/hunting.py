@@ -46,7 +46,8 @@ MODULES = (
 )  # fmt: skip
 PURE = (
     *(f"tests/test_{name}.py" for name in (
-        "scheduler", "detours", "families", "staging", "graph", "plan", "sagas", "retries", "shared_limits",
+        "scheduler", "detours", "families", "branching", "staging", "suspensions", "graph", "plan", "sagas", "retries",
+        "shared_limits",
     )),
     *(f"tests/properties/test_{name}.py" for name in (
         "exhaustive", "walks", "policed", "policies", "limits", "every_way", "fairness",
@@ -62,7 +63,7 @@ TESTS = (
 OPTIONS = ("-q", "-s", "-n0", "--timeout=0", "--tb=short", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 HEAD_START = 0.2
 """Seconds that are held against tests with threads, until they have found something."""
-SLOWEST = 2.5
+SLOWEST = 10.0
 """Seconds: tests that take longer aren't run."""
 BUDGET = 6.0
 """Seconds for the tests of a mutant, at first."""
@@ -186,16 +187,17 @@ class Trials:
         )
 
     def of_module(self, module: str, budget: float) -> list[int]:
-        """Tests that run any lines of a module."""
-        return self._best(module, {test for runs in self._runs[module].values() for test in runs}, budget)
+        """Tests that run any lines of a module, or may look at its constants."""
+        tests = {test for runs in self._runs[module].values() for test in runs}
+        tests |= {test for test, one in enumerate(self.seen) if one.test.startswith(PURE[0])}
+        return self._best(module, tests, budget)
 
     def _best(self, module: str, tests: set[int], budget: float) -> list[int]:
         found, chosen = self._found[module], list[int]()
         for test in sorted(tests, key=lambda test: (self._spent[test] / (1 + found[test]), test)):
-            budget -= self.seen[test].seconds
-            if budget < 0:
-                break
-            chosen.append(test)
+            if self.seen[test].seconds <= budget:
+                budget -= self.seen[test].seconds
+                chosen.append(test)
         return chosen
 
     def ended(self, end: End) -> None:
