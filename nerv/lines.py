@@ -81,6 +81,10 @@ class Line:
         """Whether somebody in line must be let in before a task of this rank that there is room for."""
         return False
 
+    def barrier(self) -> float:
+        """The rank of the most urgent in line, of any pool, for whom there is too little: nobody behind is let in."""
+        return inf
+
     def wait(self, pool: Hashable, waits: Waits, number: int, amount: float, now: float) -> None:
         """A task joins the line."""
         self._all.waited_for[self] = None
@@ -100,19 +104,19 @@ class Line:
 
     def offer(self, now: float) -> list[Waits]:
         """Let those in line try that there is room for; gives whose they are."""
-        touched = []
+        touched, barrier = [], self.barrier()
         for pool, queue in list(self._waiting.items()):
             room = self.room(now)
             kept = []
             while queue and room > 0:
                 entry = heappop(queue)
-                _, _, waits, number, amount = entry
+                rank, _, waits, number, amount = entry
                 if waits.parked.get(number) is not self:
                     continue
                 if waits.is_held:
                     kept.append(entry)
                     continue
-                if amount > room:
+                if amount > room or rank > barrier:
                     kept.append(entry)
                     break
                 room -= amount
@@ -231,14 +235,25 @@ class ResourceLine(Line):
             self._all.stir(self)
 
     def goes_first(self, pool: Hashable, rank: int) -> bool:
-        """Who needs much would wait for ever, if everybody who needs less went past."""
-        queue = self._waiting.get(pool)
+        """Who needs much would wait for ever, if everybody who needs less went past, in its own pool or in another. Of
+        another pool, whoever there is enough for waits for that pool, and holds nobody up.
+        """
+        head = self._head(self._waiting.get(pool, ()))
+        return (head is not None and head[0] < rank) or self.barrier() < rank
+
+    def barrier(self) -> float:
+        """See `Line`."""
+        heads = [self._head(queue) for queue in self._waiting.values()]
+        return min((head[0] for head in heads if head is not None and not self.stock.fits(head[4])), default=inf)
+
+    def _head(self, queue: list[tuple[int, int, Waits, int, float]] | tuple[()]) -> Any:
+        """The first in line of a pool, unless it stands back."""
         while queue:
-            best, _, waits, number, _ = queue[0]
+            waits, number = queue[0][2:4]
             if waits.parked.get(number) is self:
-                return best < rank and not waits.is_held
+                return None if waits.is_held else queue[0]
             heappop(queue)
-        return False
+        return None
 
     def room(self, now: float) -> float:  # noqa: ARG002
         """What is there."""

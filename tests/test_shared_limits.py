@@ -598,19 +598,35 @@ def test_what_timed_out_or_was_given_up_holds_nothing_any_more():
     assert starts(execution, "b") == [10]
 
 
-def test_a_small_one_does_not_overtake_a_large_one_that_waits_for_ever():
-    """Tasks that need little, and always overlap, mustn't starve a more urgent one that needs much."""
-    with Rig(workers=4, resources={"gpu": 2}, seconds={f"s{i}": 3 + i % 2 for i in range(40)}) as rig:
+OTHER = {"other": {"kind": "thread", "workers": 1}}
+
+
+@pytest.mark.parametrize("pool", ["thread", "other"])
+def test_a_small_one_does_not_overtake_a_large_one_that_waits_for_ever(pool):
+    """Tasks that need little, and always overlap, mustn't starve a more urgent one that needs much, in any pool."""
+    seconds = {f"s{i}": 3 + i % 2 for i in range(40)}
+    with Rig(workers=4, resources={"gpu": 2}, pools=OTHER, seconds=seconds) as rig:
         small = [
             TaskDef(f"s{i}", give, args=(i,), resources={"gpu": 1}, dependencies=[f"s{i - 2}"] if i > 1 else [])
             for i in range(40)
         ]
         execution = rig.start(*small)
         rig.go(until=5)
-        large = rig.start(TaskDef("large", give, args=(1,), resources={"gpu": 2}, priority=9))
+        large = rig.start(TaskDef("large", give, args=(1,), resources={"gpu": 2}, priority=9, pool=pool))
         rig.go()
     assert execution.status is WorkflowStatus.COMPLETED
     assert starts(large)[0] < 12
+
+
+def test_a_large_one_that_waits_for_its_pool_holds_nobody_up():
+    """There is enough for it as soon as nobody has anything; from then on it is its pool that it waits for."""
+    with Rig(workers=2, resources={"gpu": 2}, pools=OTHER, seconds={"busy": 100, "small0": 2}) as rig:
+        small = many(6, "small", resources={"gpu": 1})
+        execution = rig.start(*small, TaskDef("busy", give, args=(1,), pool="other", priority=99))
+        large = rig.start(TaskDef("large", give, args=(1,), resources={"gpu": 2}, priority=9, pool="other"))
+        rig.go()
+    assert max(starts(execution)) <= 6
+    assert starts(large) == [100]
 
 
 # ---- callable fallbacks ----------------------------------------------------------------------------------------------
