@@ -200,7 +200,8 @@ class Watcher:
         self._watch = watch
         self._feed = feed
         self._pause = max(SHORTEST_LOOK, watch.settle / 2)
-        self._seen = {path: _Seen(size, changed, 0.0, sent=True) for path, size, changed in feed.marks()}
+        marks = [mark for mark in feed.marks() if isinstance(mark, list)]  # others are of another trigger
+        self._seen = {path: _Seen(size, changed, 0.0, sent=True) for path, size, changed in marks}
 
     def look(self) -> None:
         """Send what has settled since the last look."""
@@ -234,8 +235,8 @@ def _since(before: _Seen | None, size: int, changed: int, now: float) -> _Seen:
 
 def _last(feed: Feed) -> float:
     """The moment, in epoch seconds, up to which all times have been sent, or were missed."""
-    marks = feed.marks()
-    return max(feed.time(), marks[-1]) if marks else feed.time()
+    marks = [mark for mark in feed.marks() if isinstance(mark, float)]  # others are of another trigger
+    return max([feed.time(), *marks[-1:]])
 
 
 def _keep_time(feed: Feed, moments: Iterator[float], zone: tzinfo) -> None:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from nerv import SqliteJournal
 from tests.handshake import PATIENCE, environment, eventually
 
@@ -33,6 +35,7 @@ def is_there(journal):
         return kept.execution("x") is not None
 
 
+@pytest.mark.timeout(180)
 def test_signals_are_messages_from_any_process_and_to_none(tmp_path):
     (tmp_path / "flow.py").write_text(textwrap.dedent(FLOW))
     command = [sys.executable, "-m", "nerv", *RUN]

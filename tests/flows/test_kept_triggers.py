@@ -7,9 +7,10 @@ import pytest
 
 from nerv import Every, Flow, Gate, MemoryJournal, OnSignal, Schedule, Watch, Workflow, WorkflowManager
 from nerv.journal.base import Batch
-from tests.flows.lives import Lives
+from nerv.testing import FakeClock
+from tests.flows.lives import EPOCH, Lives
 from tests.flows.test_triggers import write
-from tests.handshake import ended
+from tests.handshake import ended, eventually
 
 
 def same(m):
@@ -143,3 +144,22 @@ def test_a_signal_for_a_gate_that_nobody_runs_opens_it_when_it_goes_on():
         (again,) = manager.recover([flow])
         assert ended(again)["ask"] == 7
     assert journal.load("x").orders == []
+
+
+def test_a_flow_whose_trigger_was_changed_goes_on(tmp_path):
+    write(tmp_path / "a.json")
+    every, watch = Lives(Every(60)), Lives(Watch(str(tmp_path / "*.json"), settle=0))
+    with every.live() as life:
+        life.clock.advance(61)
+        life.seen(1)
+    sent = [at(28, 12, 1)]
+    for lives, message in ((watch, str(tmp_path / "a.json")), (every, at(28, 12, 3))):
+        clock = FakeClock(epoch=EPOCH + 61 * len(sent) + 1)
+        with WorkflowManager(journal=every.journal, clock=clock, grace=0.0) as manager:
+            (execution,) = manager.recover([lives.flow], on_change="continue")
+            clock.advance(60)
+            sent.append(message)
+            eventually(lambda: execution.project("progress").completed >= len(sent))  # noqa: B023  at once
+            assert execution[f"see[{len(sent) - 1}]"] is None
+    messages = [event.data["message"] for event in every.journal.events("x") if event.type == "TASKS_ADDED"]
+    assert messages == sent
