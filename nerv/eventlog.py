@@ -157,13 +157,15 @@ class EventLog:
         Raises:
             LookupError: it isn't at hand (any more).
         """
-        page = self.page
+        page = self.book.page
+        if not page.dropped:
+            return self._event(page, seq, seq, with_result)
         place = page.upto(seq)
-        if page.seqs and page.seq(place) != seq:
+        if page.seq(place) != seq:
             raise LookupError(f"event {seq} of execution {self.execution_id!r} was folded into the counts")
-        return self._event(page, place, seq, with_result=with_result)
+        return self._event(page, place, seq, with_result)
 
-    def _event(self, page: Page, place: int, seq: int, *, with_result: bool = True) -> Event:
+    def _event(self, page: Page, place: int, seq: int, with_result: bool = True) -> Event:  # noqa: FBT001, FBT002
         code, task, at, attempt, data = page.records[place - 1]
         key = page.ids[task] if task >= 0 else None
         task_id = None if key is None else str(key)  # that of a task that was added may be a LongId
@@ -181,12 +183,12 @@ class EventLog:
     def after(self, seq: int) -> Event | None:
         """The next event at hand after `seq`; None: there is none yet."""
         while True:
-            page = self.page
-            place = page.upto(seq) + 1
+            page = self.book.page
+            place = (page.upto(seq) if page.dropped else seq) + 1
             if place > len(page.records):
                 return None
             try:
-                return self._event(page, place, page.seq(place))
+                return self._event(page, place, page.seq(place) if page.dropped else place)
             except LookupError:
                 if page is self.page:
                     raise  # else the page was turned meanwhile, and what the event tells of is gone

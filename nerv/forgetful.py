@@ -90,9 +90,13 @@ class ForgetfulScheduler(Scheduler):
 
     def leave_lane(self, number: int) -> None:
         """A task has ended, and perhaps its lane with it."""
-        lane = self.lanes.left(number, self.dropped + len(self.records))
+        lane = self.lanes.of.get(number)
         if lane is None:
             return
+        lane.left -= 1
+        if lane.left:
+            return
+        lane.ended_at = self.dropped + len(self.records)
         self.on_over(lane.numbers[0])
         if self.saga is None or not any(map(self._may_be_undone, lane.numbers)):
             self.lanes.ended.append(lane)

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nerv.eventlog import SIGNAL_RECEIVED
 from nerv.feeding import FedScheduler
 from nerv.lanes import Lane
-from nerv.pages import Record
 from nerv.sparse import Sparse
 from nerv.states import STATUSES
 
@@ -87,11 +85,7 @@ class Forgetting:
         seqs = {seq for lane in lanes for seq in lane.seqs}
         ids = {one for one in (page.ids[number] for number in numbers) if one.__class__ is str}  # no gate has a LongId
 
-        def is_gone(seq: int, record: Record) -> bool:
-            code, number, _, _, data = record
-            return number in numbers or seq in seqs or (code == SIGNAL_RECEIVED and data["name"] in ids)
-
-        page = page.without(is_gone, sorted(numbers), tuple(self._folded))
+        page = page.without(numbers, seqs, ids, tuple(self._folded))
         live.log.book.page = page
         scheduler.records, scheduler.ids, scheduler.dropped = page.records, page.ids, page.dropped
         return ids

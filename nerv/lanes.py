@@ -52,31 +52,19 @@ class Lanes:
         self.ended: deque[Lane] = deque()
         self.count = 0
 
-    def come(self, message: int, numbers: Iterable[int]) -> None:
+    def come(self, message: int, numbers: range) -> None:
         """One more message."""
         self.count += 1
         self._join(Lane(message), numbers)
 
-    def grow(self, parent: int, numbers: Iterable[int]) -> None:
+    def grow(self, parent: int, numbers: range) -> None:
         """A task has added others: they are in its lane."""
         self._join(self.of[parent], numbers)
 
-    def _join(self, lane: Lane, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            lane.numbers.append(number)
-            lane.left += 1
-            self.of[number] = lane
-
-    def left(self, number: int, records: int) -> Lane | None:
-        """A task has ended; gives its lane, if that has ended with it."""
-        lane = self.of.get(number)
-        if lane is None:
-            return None
-        lane.left -= 1
-        if lane.left:
-            return None
-        lane.ended_at = records
-        return lane
+    def _join(self, lane: Lane, numbers: range) -> None:
+        lane.numbers += numbers
+        lane.left += len(numbers)
+        self.of.update(dict.fromkeys(numbers, lane))
 
     def ripe(self, read: int) -> list[Lane]:
         """The lanes that are to be forgotten now, if the first `read` records aren't needed any more."""

@@ -11,8 +11,9 @@ was appended since counts on without gaps.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Container, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, TypeAlias
 
 from nerv.sparse import Sparse
@@ -63,20 +64,24 @@ class Page:
         """The records with `after < seq <= until`."""
         return self.records[self.upto(after) : self.upto(until)]
 
-    def without(self, is_gone: Callable[[int, Record], bool], tasks: Sequence[int], folded: Sequence[int]) -> Page:
+    def without(
+        self, tasks: Collection[int], others: Container[int], names: Container[str], folded: Sequence[int]
+    ) -> Page:
         """The next page.
 
         Args:
-            is_gone: told the seq of a record and the record: whether it goes.
-            tasks: the numbers of the tasks that go.
+            tasks: the numbers of the tasks that go, with their records.
+            others: the seqs of other records that go.
+            names: the names of signals whose records go.
             folded: the counts of all that have gone by then.
         """
         seqs: list[int] = []
         records: list[Record] = []
         first = self.first
-        for place, record in enumerate(self.records, 1):
-            seq = self.seq(place)
-            if is_gone(seq, record):
+        listed = chain(self.seqs, range(len(self.seqs) + self.dropped + 1, len(self) + 1))
+        for seq, record in zip(listed, self.records, strict=True):
+            number = record[1]
+            if number in tasks or seq in others or (number < 0 and record[4] and record[4].get("name") in names):
                 first = seq
             else:
                 seqs.append(seq)

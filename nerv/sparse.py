@@ -6,6 +6,7 @@ that ever were. But the entries of some can be taken out, and the numbers of the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -34,14 +35,13 @@ class Sparse(dict[int, T]):
 
     def extend(self, values: Iterable[T]) -> None:
         """More entries."""
-        for number, value in enumerate(values, self.end):
-            self[number] = value
-            self.end = number + 1
+        before = dict.__len__(self)
+        self.update(enumerate(values, self.end))
+        self.end += dict.__len__(self) - before
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Take entries out."""
-        for number in numbers:
-            del self[number]
+        deque(map(self.__delitem__, numbers), 0)
 
     def count(self, value: T) -> int:
         """How many entries have this value."""
