@@ -175,3 +175,16 @@ def test_a_message_that_came_before_a_restart_is_on_the_wire_after_it():
     (wire,) = hook.intents.values()
     assert (wire["from_id"], wire["to_id"], wire["payload"], wire["lane_id"]) == ("messages", "add[0]", 41, lane)
     assert hook.counts() == {"intent": 1, "dispatched": 1, "acknowledged": 1, "lane": 1}
+
+
+@pytest.mark.parametrize("options", [{}, {"journal": True}])
+def test_lanes_that_are_forgotten_leave_nothing_on_the_wires(options):
+    kept = {name: MemoryJournal() for name in options}
+    flow = FED.buffer(3).then(first).collect().then(second)
+    hook, execution, lanes = fed(flow, range(300), keep=1, history_limit=1, **kept)
+    assert hook.counts() == {"intent": 600, "dispatched": 600, "acknowledged": 600, "lane": 300}
+    assert {wire["lane_id"] for wire in hook.intents.values()} == set(lanes)
+    wires = execution._live.wires
+    assert not wires._open
+    assert not wires._lanes
+    assert not wires._over
