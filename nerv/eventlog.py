@@ -168,10 +168,9 @@ class EventLog:
     def _event(self, page: Page, place: int, seq: int, with_result: bool = True) -> Event:  # noqa: FBT001, FBT002
         code, task, at, attempt, data = page.records[place - 1]
         key = page.ids[task] if task >= 0 else None
-        task_id = None if key is None else str(key)  # that of a task that was added may be a LongId
-        if code == TASK_COMPLETED and with_result and key is not None and key in self.values:
-            far = self.values.raw(key) if isinstance(self.values, FarValues) else None
-            data = FarFacts(data or {}, far) if isinstance(far, Far) else Facts(data or (), result=self.values[key])
+        task_id = key if key.__class__ is str else None if key is None else str(key)  # an added task's may be a LongId
+        if code == TASK_COMPLETED and with_result and key in self.values:
+            data = self._with_result(data, key)  # type: ignore[arg-type]  # None is no key
         elif data is None:
             data = _NOTHING
         elif not isinstance(data, Facts):  # of what was read from a journal nothing is decoded before it is asked for
@@ -179,6 +178,12 @@ class EventLog:
         return Event(
             CODES[code], self.execution_id, task_id, seq, self.epoch + at, attempt or None, data, self.workflow_name
         )
+
+    def _with_result(self, data: Mapping[str, Any] | None, key: str) -> Facts:
+        values = self.values
+        if isinstance(values, FarValues) and isinstance(far := values.raw(key), Far):
+            return FarFacts(data or {}, far)
+        return Facts(data, result=values[key]) if data else Facts(result=values[key])
 
     def after(self, seq: int) -> Event | None:
         """The next event at hand after `seq`; None: there is none yet."""

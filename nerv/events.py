@@ -59,6 +59,8 @@ ANY: Final = Anything()
 class Facts(dict[str, Any]):
     """An event's data: a dict that can be read, compared, pickled and written as JSON, but not changed."""
 
+    __slots__ = ()
+
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError(
             "an event's data can't be changed: other handlers see the same object. Copy it with dict(data)."

@@ -28,6 +28,8 @@ class Far:
 class Fetching(dict[str, Any]):
     """A dict that fetches what is elsewhere when it is read. Mixed in before the dict that it is to be."""
 
+    __slots__ = ()
+
     def __getitem__(self, name: str) -> Any:
         value = super().__getitem__(name)
         return value.fetch() if isinstance(value, Far) else value
