@@ -131,27 +131,37 @@ class History:
         if not self._heads:
             self._begin()
         self._states.extend([None] * (until - self.seq))
+        places, counts, moves, marks, entrances = self._places, self._counts, self._moves, self._marks, self._entrances
+        known = self._heads[-1].task_count
         for seq, (code, task, at, _, data) in enumerate(self._records[self.seq : until], self.seq + 1):
-            if task >= self._heads[-1].task_count:
+            if task >= known:
                 self._turn(seq, task_count=self._number(task + 1))
+                known = self._heads[-1].task_count
             place = _PLACE_AFTER[code]
             if place is not None:
-                before = self._places[task]
-                self._places[task] = place
-                self._counts[before] -= 1
-                self._counts[place] += 1
-                self._moves.append(before << 3 | place)
-                self._mark(seq, task, place)
+                before = places[task]
+                places[task] = place
+                counts[before] -= 1
+                counts[place] += 1
+                moves.append(before << 3 | place)
+                own = marks[task]
+                if own.__class__ is list:
+                    own.append(seq)
+                else:
+                    marks[task] = (*own, seq) if len(own) < SHORT else [*own, seq]
+                if place in entrances:
+                    entrances[place].append(seq)
             else:
-                self._moves.append(0)
+                moves.append(0)
                 if code == TASK_PROGRESS:
                     self._said.setdefault(task, []).append(seq)
                 else:
                     self._steer(seq, code, self._epoch + at, data or _NOTHING)
+                    known = self._heads[-1].task_count
             if not seq % STRIDE:
-                self._kept.append(tuple(self._counts))
+                self._kept.append(tuple(counts))
                 self._check(seq)
-            self.seq = seq
+        self.seq = until
 
     def _begin(self) -> None:
         """The execution before its first record, with the tasks that this one will count, if it is there already."""
@@ -170,16 +180,6 @@ class History:
             self.ids.append(task_id)
             self.numbers[task_id] = number
         return min(count, len(self.ids))
-
-    def _mark(self, seq: int, task: int, place: int) -> None:
-        """File a record that set a task's status."""
-        marks = self._marks[task]
-        if isinstance(marks, list):
-            marks.append(seq)
-        else:
-            self._marks[task] = (*marks, seq) if len(marks) < SHORT else [*marks, seq]
-        if place in self._entrances:
-            self._entrances[place].append(seq)
 
     def _steer(self, seq: int, code: int, at: float, data: Mapping[str, Any]) -> None:
         """Take in an event of the execution itself."""

@@ -705,13 +705,9 @@ def test_an_interrupt_in_the_middle_of_folding_loses_nothing_and_counts_nothing_
     story = Story("a", "b").begin().complete("a")
     before = story.state
     story.complete("b")
-    mark = History._mark
-
-    def interrupted(self, *what):
-        mark(self, *what)
-        raise KeyboardInterrupt
-
-    with mock.patch.object(History, "_mark", interrupted), pytest.raises(KeyboardInterrupt):
+    at_every_record = mock.patch("nerv.folding.STRIDE", 1)
+    interrupted = mock.patch.object(History, "_check", side_effect=KeyboardInterrupt)
+    with at_every_record, interrupted, pytest.raises(KeyboardInterrupt):
         story.project("progress")
     assert before == story.at(3)
     assert story.project("progress")["completed"] == story.project("progress")["total"] == 2
