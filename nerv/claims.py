@@ -79,7 +79,7 @@ def _is_at_it(live: Live, number: int) -> bool:
     scheduler = live.scheduler
     if number in live.active:
         return True
-    if scheduler.status not in _GIVEN_OUT:
+    if scheduler.status not in _GIVEN_OUT or scheduler.has_ended(number):
         return False
     staging = scheduler.staging
     return staging is not None and (staging.holds(number) or staging.has_cleared(number))

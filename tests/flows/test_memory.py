@@ -16,6 +16,7 @@ from nerv import (
     Flow,
     Loop,
     Manual,
+    MemoryJournal,
     OnSignal,
     ResultUnavailableError,
     RetryPolicy,
@@ -254,6 +255,33 @@ def test_what_is_held_depends_on_keep_and_not_on_how_many_messages_there_were(sh
         execution.close()
         rig.go()
         assert execution.result == 500
+
+
+@pytest.mark.parametrize("durability", ["strict", "group", "off"])
+def test_with_a_journal_what_is_forgotten_was_written(durability):
+    journal, room = MemoryJournal(), threading.Semaphore(10)
+
+    def last(_):
+        room.release()
+
+    flow = FED.buffer(2).then(grow).then(TaskDef("last", last))
+    with WorkflowManager(workers=2, keep=5, history_limit=0, journal=journal, durability=durability) as manager:
+        execution = manager.start(flow.build(), execution_id="x")
+        for i in range(300):
+            assert room.acquire(timeout=LONG)
+            execution.send(i)
+        with manager.engine.lock:
+            held = sizes(execution) | {f"Kept.{name}": len(value) for name, value in fields_of(execution._live.kept)
+                                       if hasattr(value, "__len__")}  # fmt: skip
+        assert max(held.values()) <= 400, held  # of some 3,000 records and 1,050 tasks
+        with pytest.raises(ResultUnavailableError, match="the journal has its events"):
+            execution["last[0]"]
+        execution.close()
+        assert execution.wait(LONG)
+        events = list(journal.events("x"))
+        assert [event.seq for event in events] == list(range(1, len(execution.log) + 1))
+        results = {event.task_id: event.data["result"] for event in events if event.type == "TASK_COMPLETED"}
+        assert [results[f"last[{i}]"] for i in range(300)] == [None] * 300
 
 
 def test_twenty_thousand_messages_through_a_buffer_and_two_steps():
