@@ -8,9 +8,9 @@ is known: it may have been running. As many of these as there was room for very 
 has its number. A task that was lost or suspected more often than `max_recoveries` fails now; a suspect that was never
 seen running only when it has run alone too, as it may have been claimed beside the one that kills.
 
-After a crash an execution is *careful*: it is staged, whatever its durability, until what was lost has ended, and the
-best of what is ready. So what kills the process is in the journal before it does. A manager that was closed leaves a
-note: nobody was lost.
+After a crash an execution is *careful*: it is staged, whatever its durability, until what was lost or suspected has
+ended, and the best of what is ready. So what kills the process is in the journal before it does. A manager that was
+closed leaves a note: nobody was lost.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Resumption:
         self._losses = losses = Counter(replay.losses)
         if is_crash:
             losses.update(replay.lost + suspected)
-            kept.careful = [*replay.lost, *_first(scheduler, replay.ready())]
+            kept.careful = [*replay.lost, *suspected, *_first(scheduler, replay.ready())]
         kept.suspects = {number for number, times in losses.items() if times >= SUSPECT}
         self._keeper.keep(live, kept)
         ids = live.log.ids

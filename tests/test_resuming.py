@@ -28,7 +28,7 @@ from nerv import (
     WorkflowStatus,
     run,
 )
-from nerv.eventlog import WORKFLOW_STARTED
+from nerv.eventlog import TASK_STARTED, TASK_WAITING, WORKFLOW_RECOVERED, WORKFLOW_STARTED
 from nerv.journal.base import Batch, Header, Stretch
 from nerv.testing import FaultyJournal
 from tests.handshake import (
@@ -478,6 +478,23 @@ def test_of_what_was_claimed_when_the_process_died_so_many_had_begun_as_there_wa
     assert [execution.task(name).attempts for name in "abc"] == numbers
     with manager(journal) as managing:
         assert managing.execution("e").results == dict(zip("abc", numbers, strict=True))
+
+
+def test_what_was_claimed_when_it_waited_to_run_again_is_on_disk_once_more_before_it_starts(journal):
+    """It was lost once and is suspected now: in group mode too its claim is written before its function is called."""
+    known = []
+    workflow = flow(TaskDef("a", lambda: known.extend(journal.load("e").claims)))
+    started = (WORKFLOW_STARTED, -1, 0.0, 0, {"workflow_id": "wf", "execution_id": "e", "task_count": 1})
+    recovered = (WORKFLOW_RECOVERED, -1, 2.0, 0, {"lost": ["a"], "suspected": []})
+    waiting = (TASK_WAITING, 0, 2.0, 1, {"reason": "interrupted"})
+    records = [started, (TASK_STARTED, 0, 1.0, 1, None), recovered, waiting]
+    header = Header("e", "wf", fingerprint=workflow.fingerprint, extra={"targets": None, "result": None})
+    journal.write(Batch(headers=[header], stretches=[Stretch("e", 1, records, 0.0, ids=["a"], claims=[0])]))
+    journal.release()
+    with manager(journal, durability="group") as managing:
+        (execution,) = managing.recover(workflow)
+        assert ended(execution).status is COMPLETED
+    assert [numbers for _, numbers in known] == [[0], [0]]
 
 
 def test_what_was_ordered_of_a_header_alone_is_carried_out_once(journal):
