@@ -13,7 +13,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
 from nerv.errors import Problem, WorkflowDefinitionError
-from nerv.functions import is_coroutine_function, name_of
+from nerv.functions import check_call, is_coroutine_function, name_of
 from nerv.references import Output
 from nerv.tasks import TaskDef
 from nerv.workflows import Workflow
@@ -43,6 +43,8 @@ class Recording:
         """Add a call of `task`; the ids are `parse`, `parse-2`, `parse-3` ..."""
         base = str(task.options.get("id") or getattr(task, "__name__", ""))  # without a name, TaskDef says what to do
         given = {"args": args, "kwargs": kwargs} if args or kwargs else {}
+        if given or not ("args" in task.options or "kwargs" in task.options):
+            check_call(task.fn, args, kwargs)
         definition = task.define(id=self.base_id(base), dependencies=task.behind(after), **given)
         self.tasks.append(definition)
         return Output(definition.id)

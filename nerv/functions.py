@@ -36,6 +36,26 @@ def wants_context(fn: Callable[..., Any]) -> bool:
     return _asks(first.name, "" if first.annotation is first.empty else first.annotation)
 
 
+def check_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse a call that Python would refuse, beside the context that `fn` may ask for. What it wraps isn't looked at:
+    a decorator may add arguments.
+
+    Raises:
+        TypeError: as a call would.
+    """
+    import inspect
+
+    try:
+        signature = inspect.signature(fn, follow_wrapped=False)
+    except Exception:  # noqa: BLE001  as above: then the call itself will tell
+        return
+    first = (None,) if wants_context(fn) else ()
+    try:
+        signature.bind(*first, *args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name_of(fn)}(): {error}") from None
+
+
 def _asks(name: str, annotation: Any) -> bool:
     if isinstance(annotation, str):
         if not annotation:

@@ -1,6 +1,7 @@
 """@task makes a function a task, @workflow makes a function a workflow; both stay ordinary functions elsewhere."""
 
 import asyncio
+import functools
 import pickle
 import threading
 
@@ -203,6 +204,47 @@ def test_fields_of_the_decorator_hold_in_a_body_too():
         ("double", "double-2"),
     ]
     assert run(made.select(["plus", "plus-2"])).result == {"plus": 11, "plus-2": 3}
+
+
+def session_given(fn):
+    @functools.wraps(fn)
+    def inner(*args, **kwargs):
+        return fn("session", *args, **kwargs)
+
+    return inner
+
+
+@task
+@session_given
+def query(session, text):
+    return session, text
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: [double()], "missing a required argument: 'x'"),
+        (lambda: double(1, 2), "too many positional arguments"),
+        (lambda: add(1, z=2), "unexpected keyword argument 'z'"),
+        (lambda: [told()], "missing a required argument: 'x'"),
+        (lambda: later(1, x=2), "multiple values for argument 'x'"),
+    ],
+)
+def test_a_wrong_call_in_a_body_is_refused_there(call, text):
+    """As Python would refuse it."""
+    with pytest.raises(TypeError, match=text):
+        workflow(call)()
+
+
+def test_only_what_python_would_refuse_is_refused():
+    """The context comes by itself, and so may what a decorator adds; builtins needn't say what they take."""
+    assert run(workflow(lambda: [told(1), query("q"), task(max)(1, 2), add(1), add(x=1, y=2)])()).result == [
+        ("told", 1),
+        ("session", "q"),
+        2,
+        1,
+        3,
+    ]
 
 
 def test_a_body_may_take_arguments_and_call_helpers():
