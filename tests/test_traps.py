@@ -491,7 +491,7 @@ def test_a_pause_forgets_nothing():
     execution.pause()
     first.go()
     second.go()
-    eventually(lambda: execution.completed_count == 2)
+    eventually(lambda: len(execution.results) == 2)
     assert execution.status is WorkflowStatus.PAUSED
     execution.resume()
     assert len(ended(execution).results) == 9
@@ -521,7 +521,7 @@ def test_after_a_pause_everything_goes_by_the_same_rules():
             execution.pause()
         hold.go()
         if paused:
-            eventually(lambda execution=execution: execution.completed_count == 1)
+            eventually(lambda execution=execution: len(execution.results) == 1)
             execution.resume()
         ended(execution)
         logs.append([(e.type.value, e.task_id) for e in execution.events() if "ED" in e.type and e.task_id])
