@@ -653,6 +653,24 @@ def test_a_claimed_task_that_is_not_pending_cannot_start():
         run.does("started", "a")
 
 
+@pytest.mark.parametrize(("needs", "rules"), [("- a a bc", ""), ("- - - abc", "ccca"), ("- - a b cd a", "cccfac")])
+def test_a_relay_is_an_end_and_a_start(needs, rules):
+    long, short = Run(needs, rules).started().scheduler, Run(needs, rules).started().scheduler
+    while long.status is WorkflowStatus.RUNNING:
+        running = long.take(0, 1.0)
+        assert short.take(0, 1.0) == running
+        while short.ready[0]:
+            long.completed(running, 1.0)
+            running, ended = long.take(0, 1.0), running
+            assert short.relay(ended, 0, 1.0) == running
+            for name in ("state", "missing", "ready", "attempts", "counts", "unfinished", "records"):
+                assert getattr(long, name) == getattr(short, name), name
+        long.completed(running, 1.0)
+        short.completed(running, 1.0)
+    assert long.records == short.records
+    assert short.status is WorkflowStatus.COMPLETED
+
+
 def test_only_a_running_task_is_relayed_and_only_to_one_that_can_start():
     run = Run("- -").started()
     with pytest.raises(NervError, match="TASK_COMPLETED can't happen to task 'a', which is PENDING"):
