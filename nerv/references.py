@@ -180,6 +180,9 @@ class Param(Reference):
         _set(self, "name", name)
         _set(self, "default", default)
 
+    def __getitem__(self, key: object) -> NoReturn:
+        self._refuse("reached into")
+
     def __repr__(self) -> str:
         return f"Param({self.name!r})" if self.default is MISSING else f"Param({self.name!r}, default=...)"
 

@@ -306,6 +306,11 @@ def test_a_reference_is_not_a_value(reference, use):
     assert "Pass it to a task as an argument" in str(caught.value)
 
 
+def test_a_param_is_taken_whole():
+    with pytest.raises(TypeError, match=r"Param\('p'\) .* can't be reached into\. Pass it to a task"):
+        Param("p")["rows"]
+
+
 def test_references_are_immutable():
     """No attribute can be set or deleted, and reaching deeper gives a new reference."""
     reference = Output("t")
