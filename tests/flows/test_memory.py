@@ -27,6 +27,7 @@ from nerv import (
     WorkflowStatus,
 )
 from nerv.sparse import Sparse
+from tests.handshake import eventually
 from tests.rig import Rig
 
 LONG = 20.0
@@ -394,6 +395,36 @@ def test_a_handler_that_hangs_is_given_every_event_in_the_end():
         assert execution.wait(LONG)
     assert [one[1:] for one in heard if one[1].startswith("same[")] == [(f"same[{i}]", i) for i in range(51)]
     assert [seq for seq, *_ in heard] == sorted(seq for seq, *_ in heard)
+
+
+class SlowJournal(MemoryJournal):
+    """Writes while its gate is open."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def write(self, batch, *, sync=True):
+        assert self.gate.wait(LONG)
+        super().write(batch, sync=sync)
+
+
+def test_a_lane_isnt_forgotten_before_it_is_written():
+    journal = SlowJournal()
+    with WorkflowManager(workers=2, keep=0, history_limit=0, journal=journal) as manager:
+        execution = manager.start(FED.buffer().then(same).build(), execution_id="x")
+        execution.pause()
+        for i in range(50):
+            execution.send(i)
+        journal.gate.clear()
+        manager.engine.resume(execution._live)
+        eventually(lambda: execution.project("progress")["completed"] == 50)
+        assert len(execution.log.records) == len(execution.log)
+        journal.gate.set()
+        execution.close()
+        assert execution.wait(LONG)
+        assert [event.seq for event in journal.events("x")] == list(range(1, len(execution.log) + 1))
 
 
 def test_who_follows_holds_events_until_they_go_away():
