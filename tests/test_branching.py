@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nerv.scheduler import STATUSES
 from nerv.states import CANCELLED
+from nerv.statuses import TaskStatus
 from tests.test_scheduler import BOOM, Run
 
 
@@ -174,3 +176,31 @@ def test_an_execution_of_which_a_task_was_cancelled_is_failing():
     run = Run("- -", fail_fast=False).started()
     run.scheduler.cancel_all([1], 1.0)
     assert run.scheduler.is_failing
+
+
+def test_who_has_ended_already_is_counted_once():
+    """d is cleanup, and needs b and c; b was cancelled before it isn't taken."""
+    run = Run("- a a bc", "cccf", fail_fast=False).started()
+    run.take()
+    run.scheduler.cancel_all([1], 1.0)
+    run.scheduler.routed(0, 2.0, [1])
+    assert str(run) == "CXPP c"
+
+
+def test_a_dead_branch_reaches_all_that_depend_on_it():
+    run = Run("- a a bc b").started()
+    run.take()
+    run.scheduler.routed(0, 2.0, [1])
+    assert str(run) == "CSPPS c"
+
+
+def test_a_torn_spread_is_gone_on_with_to_its_end_and_no_further():
+    """b is dead, c has failed: d, which needs both, goes with c; e, behind d, with d; f needs a, which has completed."""
+    run = Run("- a a bc d a ab ab", "ccccccac", fail_fast=False).started()
+    run.scheduler.state[0] = STATUSES.index(TaskStatus.COMPLETED)
+    run.scheduler.state[1] = STATUSES.index(TaskStatus.SKIPPED)
+    run.scheduler.dead.add(1)
+    run.scheduler.state[2] = STATUSES.index(TaskStatus.FAILED)
+    run.scheduler.spread_on(3.0)
+    assert str(run)[:8] == "CSFSSPPP"
+    assert [run.scheduler.blame.get(number) for number in (3, 4)] == [2, 2]

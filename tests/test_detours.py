@@ -14,6 +14,7 @@ from nerv.policies import CircuitBreaker
 from nerv.sagas import Saga
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, STATUSES, Scheduler
 from nerv.states import LOOKUP, THEN
+from nerv.suspensions import Suspended
 from nerv.waits import Waits
 
 BOOM = ValueError("boom")
@@ -428,3 +429,12 @@ def test_whatever_runs_is_waited_for_before_something_is_undone_though_cleanup_i
     one.scheduler.take(0, 6.0)
     one.scheduler.undone(0, 7.0, None)
     assert one.records[-2][3] == 0, "nobody has counted an attempt"
+
+
+def test_what_an_attempt_held_is_free_when_its_task_waits_for_something_else():
+    one = with_one_gpu(2)
+    one.scheduler.take(0, 1.0)
+    one.scheduler.has_suspensions(0.0)
+    one.scheduler.suspended(0, 2.0, Suspended("something", 2.0))
+    assert one.scheduler.take(0, 3.0) == 1
+    assert one.status(1) == "RUNNING"
