@@ -195,7 +195,7 @@ def test_a_dead_branch_reaches_all_that_depend_on_it():
 
 
 def test_a_torn_spread_is_gone_on_with_to_its_end_and_no_further():
-    """b is dead, c has failed: d, which needs both, goes with c; e, behind d, with d; f needs a, which has completed."""
+    """b is dead, c has failed: d needs both, and goes with c; e, behind d, with d; f needs a, which has completed."""
     run = Run("- a a bc d a ab ab", "ccccccac", fail_fast=False).started()
     run.scheduler.state[0] = STATUSES.index(TaskStatus.COMPLETED)
     run.scheduler.state[1] = STATUSES.index(TaskStatus.SKIPPED)
