@@ -438,3 +438,16 @@ def test_what_an_attempt_held_is_free_when_its_task_waits_for_something_else():
     one.scheduler.suspended(0, 2.0, Suspended("something", 2.0))
     assert one.scheduler.take(0, 3.0) == 1
     assert one.status(1) == "RUNNING"
+
+
+def test_three_are_undone_the_last_completed_first_and_cleanup_stands_back_until_the_first_is():
+    one = Detoured(5, cleanup=[4], undoable=[0, 1, 2])
+    assert [one.scheduler.take(0, 1.0) for _ in range(4)] == [0, 1, 2, 3]
+    for number in (1, 0, 2):
+        one.scheduler.completed(number, 2.0)
+    one.scheduler.failed(3, 3.0, BOOM)
+    for number in (2, 0, 1):
+        assert one.ready == [number]
+        one.scheduler.take(0, 4.0)
+        one.scheduler.undone(number, 4.0, None)
+    assert one.ready == [4]

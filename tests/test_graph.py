@@ -1,12 +1,13 @@
 """The graph in numbers: edges both ways, an order, ranks, levels, and a ring if there is one."""
 
+import gc
 from itertools import permutations, product
 from random import Random
 
 import networkx
 import pytest
 
-from nerv.graph import HEIGHT_BITS, NUMBER_BITS, NUMBER_MASK, Graph, rank
+from nerv.graph import HEIGHT_BITS, NUMBER_BITS, NUMBER_MASK, Graph, rank, with_priority, without_garbage_collection
 from tests.properties.graphs import random_graph, renamed, up_to
 from tests.properties.oracle import Case
 
@@ -195,3 +196,29 @@ def subsets(things):
 def test_a_ring_is_told_in_dependency_order():
     ring = graph_of([(2,), (0,), (1,)]).cycle()
     assert ring in ([0, 1, 2], [1, 2, 0], [2, 0, 1])
+
+
+@pytest.mark.parametrize("priority", [-5, 0, 7])
+def test_a_rank_at_another_priority_is_the_same_but_for_that(priority):
+    for before, height, number in product((-3, 0, 9), (0, 1, (1 << HEIGHT_BITS) - 1), (0, 1, NUMBER_MASK)):
+        assert with_priority(rank(before, height, number), priority) == rank(priority, height, number)
+
+
+def switch(on):
+    """Turn the garbage collector on or off."""
+    if on:
+        gc.enable()
+    else:
+        gc.disable()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_not_collected_meanwhile_and_afterwards_as_before(enabled):
+    was_on = gc.isenabled()
+    try:
+        switch(enabled)
+        with without_garbage_collection():
+            assert not gc.isenabled()
+        assert gc.isenabled() is enabled
+    finally:
+        switch(was_on)
