@@ -156,7 +156,7 @@ def _unary(node: ast.UnaryOp) -> Iterator[ast.AST]:
 
 
 def _return(node: ast.Return) -> Iterator[ast.AST]:
-    if node.value is not None:
+    if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
         yield ast.Return(None)
 
 
