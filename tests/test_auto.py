@@ -858,7 +858,7 @@ def watched(act):
 @pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="the system doesn't show other threads' clocks")
 def test_a_watch_tells_who_needs_the_interpreter_lock():
     data = bytes(50_000_000)
-    _, python = watched(lambda: autofns.burn(5_000_000))
+    _, python = watched(lambda: autofns.burn(20_000_000))  # long enough for many looks
     _, c = watched(lambda: [hashlib.sha256(data) for _ in range(20)])
     assert python < 0.5 <= c
 

@@ -8,16 +8,11 @@ import networkx
 import pytest
 
 from nerv.graph import HEIGHT_BITS, NUMBER_BITS, NUMBER_MASK, Graph, rank, with_priority, without_garbage_collection
-from tests.properties.graphs import random_graph, renamed, up_to
+from tests.properties.graphs import priority_of, random_graph, renamed, up_to
 from tests.properties.oracle import Case
 
 DIAMOND = [(), (0,), (0,), (1, 2)]
 EQUAL = [1, 1, 1, 1]
-
-
-def priority_of(rank):
-    """The priority that a rank was made with."""
-    return -(rank >> (NUMBER_BITS + HEIGHT_BITS))
 
 
 def graph_of(needs, priorities=None):

@@ -33,7 +33,7 @@ class Desk:
         self.live = SimpleNamespace(
             id="execution-1", workflow_id="wf-1", workflow=SimpleNamespace(name="flow"), params={}, values={},
             contextvars=contextvars.copy_context(), logs=[], services=None, wants_context={}, report=self.report,
-            wires=None, attentive=False, secret=b"", log=SimpleNamespace(ids=[]),
+            wires=None, attentive=False, secret=b"", log=SimpleNamespace(page=SimpleNamespace(ids=[])),
             scheduler=SimpleNamespace(families=None, needs_of=lambda _: []),
         )  # fmt: skip
 

@@ -7,6 +7,8 @@ from functools import cache
 from itertools import combinations, permutations
 from random import Random
 
+from nerv.graph import HEIGHT_BITS, NUMBER_BITS
+
 Needs = tuple[tuple[int, ...], ...]
 
 
@@ -54,3 +56,8 @@ def random_graph(random: Random, size: int, density: float | None = None) -> Nee
     names = list(range(size))
     random.shuffle(names)
     return renamed(needs, names)
+
+
+def priority_of(rank: int) -> int:
+    """The priority that a rank was made with."""
+    return -(rank >> (NUMBER_BITS + HEIGHT_BITS))

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerv import TaskDef, Workflow, WorkflowManager
-from nerv.graph import priority_of, rank
+from nerv.graph import rank
 from nerv.testing import SimulatedPools
 from nerv.turns import Lane, Turns
+from tests.properties.graphs import priority_of
 
 LANES = 4
 
