@@ -63,7 +63,7 @@ class Graph:
 
     def _topological(self) -> Sequence[int]:
         """Definition order, if that will do; else by Kahn's algorithm (1962), first in first out."""
-        if all(map(_is_after, range(len(self.dependencies)), self.dependencies)):
+        if not any(needs and max(needs) >= task for task, needs in enumerate(self.dependencies)):
             return range(len(self.dependencies))
         missing = self.in_degrees.copy()
         order = [task for task, count in enumerate(missing) if not count]
@@ -133,10 +133,6 @@ def without_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _is_after(task: int, needs: Sequence[int]) -> bool:
-    return not needs or max(needs) < task
 
 
 def _turned(dependencies: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Of every task at once, without a line of Python for each.
 _asks_for: Final = attrgetter("_params")
 _has_policies: Final = attrgetter("_has_policies")
+_priority: Final = attrgetter("priority")
 _run_when: Final = attrgetter("run_when")
 
 
@@ -67,7 +68,7 @@ class Workflow:
             raise WorkflowDefinitionError(problems, f"workflow {name!r} can't run")
         with without_garbage_collection():
             self.__dict__.update(zip(("_index", "_numbers"), _numbered(self.definitions, problems), strict=True))
-            graph = self.__dict__["_graph"] = Graph(self._numbers, [task.priority for task in self.definitions])
+            graph = self.__dict__["_graph"] = Graph(self._numbers, list(map(_priority, self.definitions)))
         problems += _node_problems(self.definitions, self._index, graph)
         _result_problems(result, self._index, problems)
         if cycle := graph.cycle():
@@ -286,6 +287,8 @@ def _names_problems(name: object, description: object, timeout: object) -> list[
 
 
 def _kind_problems(tasks: tuple[TaskDef, ...]) -> list[Problem]:
+    if all(issubclass(kind, TaskDef) for kind in set(map(type, tasks))):
+        return []
     return [
         Problem(None, "not a task", f"a workflow's tasks are TaskDefs, not {task!r}; write TaskDef(id, function)")
         for task in tasks
@@ -349,9 +352,9 @@ def _node_problems(tasks: tuple[Any, ...], index: Mapping[str, int], graph: Grap
     known: dict[str, Any] = {}
     users: dict[int, str] = {}  # of iterators
     for number, task in enumerate(tasks):
-        given = task.settings
-        if not given:
+        if task.__class__ is TaskDef:  # by far the most
             continue
+        given = task.settings
         known = known or {name: tasks[place] for name, place in index.items()}
         found = task.objections([tasks[one].id for one in graph.dependents[number]], known)
         for value in given:
