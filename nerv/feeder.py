@@ -164,9 +164,9 @@ class Feeder:
         with live.engine.effects:
             if not self._is_open:
                 raise NervError(self._refusal())
-            first = self._feed(packed, mark)
+            lane_id = Somewhere(live, self._feed(packed, mark)).lane_id  # here, as it may be over and folded soon
             live.engine.moved(live)
-        return Somewhere(live, first).lane_id
+        return lane_id
 
     def close(self) -> bool:
         """No more messages; those that came go on to their end. False: it was closed, or has ended."""

@@ -107,7 +107,10 @@ class Suspensions:
         """A task waits no more; None: it didn't."""
         one = self.waiting.pop(number, None)
         if one is not None and one.signal in self._listening:
-            self._listening[one.signal].remove(number)
+            listening = self._listening[one.signal]
+            listening.remove(number)
+            if not listening:
+                del self._listening[one.signal]
         return one
 
     def forget(self, numbers: Container[int], ids: Iterable[str]) -> None:

@@ -130,8 +130,8 @@ class EventBus:
         if not self.active:
             self.active = True  # before the ends are read: what was appended by one who saw False is before them
             for track in list(self._tracks.values()):
+                track.heard = True  # before its end is read: from then on nothing goes that isn't delivered
                 track.skip()
-                track.heard = True
 
     # ---- telling
 

@@ -446,6 +446,23 @@ def test_who_follows_holds_events_until_they_go_away():
         rig.go()
 
 
+def test_a_lane_that_is_folded_before_send_returns_has_its_id():
+    with Rig(keep=0, history_limit=0) as rig:
+        execution = rig.manager.start(SHAPES["buffered"].build())
+        live = execution._live
+
+        def run():  # as another thread might, as soon as the lock is free
+            live.on_change.remove(run)
+            rig.go()
+
+        ids = set()
+        for i in range(3):
+            live.on_change.append(run)
+            ids.add(execution.send(i))
+            assert live.is_folded(f"same[{i}]")
+    assert len(ids) == 3
+
+
 def test_what_may_have_to_be_undone_is_remembered():
     undone = []
     flow = FED.then(TaskDef("done", same, compensate=undone.append)).then(odd_fails)
