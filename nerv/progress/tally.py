@@ -10,7 +10,7 @@ from nerv import eventlog
 from nerv.errors import described
 from nerv.eventlog import CODE_OF, EventLog
 from nerv.events import EventType
-from nerv.statuses import WorkflowStatus
+from nerv.statuses import TaskStatus, WorkflowStatus
 
 MOST_FAILURES: Final = 20  # that are shown one by one
 WIDEST: Final = 200  # characters of an error
@@ -67,9 +67,13 @@ class Tally:
     def read(self) -> None:
         """Count what is new in the log."""
         page = self._log.page
-        new = page.between(self.seen, len(page))
-        self.seen += len(new)
+        end = len(page)
+        new = page.between(self.seen, end)
         running, ended = self._running, self.ended
+        if not self.seen and page.folded:  # it began long ago
+            folded = {status.value.lower(): count for status, count in zip(TaskStatus, page.folded, strict=True)}
+            ended.update((what, folded[what]) for what in ended)
+        self.seen = end
         for code, task, at, _, data in new:
             if self._waiting:
                 self._waiting.discard(task)

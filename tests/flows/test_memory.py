@@ -26,6 +26,7 @@ from nerv import (
     WorkflowManager,
     WorkflowStatus,
 )
+from nerv.progress.tally import Tally
 from nerv.sparse import Sparse
 from tests.handshake import eventually
 from tests.rig import Rig
@@ -461,6 +462,23 @@ def test_a_lane_that_is_folded_before_send_returns_has_its_id():
             ids.add(execution.send(i))
             assert live.is_folded(f"same[{i}]")
     assert len(ids) == 3
+
+
+def test_a_live_view_that_comes_late_counts_what_was_folded_and_nothing_twice():
+    with Rig(keep=0, history_limit=0) as rig:
+        execution = rig.manager.start(FED.buffer().then(odd_fails).build())
+        for i in range(20):
+            execution.send(i)
+            rig.go()
+        assert execution.log.page.dropped
+        tally = Tally(execution.log)
+        for sent in (20, 21, 21):
+            tally.read()
+            assert (tally.done, tally.total, tally.ended["failed"]) == (sent, sent + 2, 10)
+            assert tally.seen == len(execution.log)
+            if sent == 20:
+                execution.send(20)
+                rig.go()
 
 
 def test_what_may_have_to_be_undone_is_remembered():
