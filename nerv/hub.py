@@ -234,8 +234,6 @@ class Hub:
             ValueError: there is no such status.
         """
         wanted = None if status is None else WorkflowStatus(status)
-        if status is not None:
-            status = WorkflowStatus(status)
         stored: list[Execution] = [] if self._keeper is None else self._keeper.all_stored()
         with self._lock:
             known = stored + list(self._executions.values())

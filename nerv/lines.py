@@ -247,12 +247,17 @@ class ResourceLine(Line):
         return min((head[0] for head in heads if head is not None and not self.stock.fits(head[4])), default=inf)
 
     def _head(self, queue: list[tuple[int, int, Waits, int, float]] | tuple[()]) -> Any:
-        """The first in line of a pool, unless it stands back."""
+        """The first in line of a pool, of those that don't stand back."""
         while queue:
             waits, number = queue[0][2:4]
-            if waits.parked.get(number) is self:
-                return None if waits.is_held else queue[0]
-            heappop(queue)
+            if waits.parked.get(number) is not self:
+                heappop(queue)
+            elif not waits.is_held:
+                return queue[0]
+            else:
+                return min(
+                    (one for one in queue if one[2].parked.get(one[3]) is self and not one[2].is_held), default=None
+                )
         return None
 
     def room(self, now: float) -> float:  # noqa: ARG002

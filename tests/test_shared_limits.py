@@ -618,6 +618,24 @@ def test_a_small_one_does_not_overtake_a_large_one_that_waits_for_ever(pool):
     assert starts(large)[0] < 12
 
 
+def test_a_large_one_behind_a_paused_one_is_not_overtaken_either():
+    """The paused one stands back, with its place at the head of the line; whoever is behind it is first meanwhile."""
+    with Rig(workers=4, resources={"gpu": 2}, seconds={"busy": 10, "large": 1}) as rig:
+        rig.start(TaskDef("busy", give, args=(1,), resources={"gpu": 1}, priority=99))
+        paused = rig.start(TaskDef("paused", give, args=(1,), resources={"gpu": 2}, priority=9))
+        rig.go(until=1)
+        assert paused.pause()
+        large = rig.start(TaskDef("large", give, args=(1,), resources={"gpu": 2}, priority=5))
+        rig.go(until=2)
+        small = rig.start(TaskDef("small", give, args=(1,), resources={"gpu": 1}))
+        rig.go(until=20)
+        assert (starts(large)[0], paused.status) == (10, WorkflowStatus.PAUSED)
+        assert starts(small) == [11]
+        paused.resume()
+        rig.go()
+    assert paused.status is WorkflowStatus.COMPLETED
+
+
 def test_a_large_one_that_waits_for_its_pool_holds_nobody_up():
     """There is enough for it as soon as nobody has anything; from then on it is its pool that it waits for."""
     with Rig(workers=2, resources={"gpu": 2}, pools=OTHER, seconds={"busy": 100, "small0": 2}) as rig:
