@@ -118,6 +118,9 @@ class ForgetfulScheduler(Scheduler):
             self.undecided.pop(number, None)
             self.lost.pop(number, None)
         self.dead.difference_update(numbers)
+        if self.saga is not None:
+            self.saga.forget(set(numbers))
+            self._floor = self.saga.floor
         families = self.has_families()
         families.forget(numbers)
         for station in range(self.source + 1, len(self.graph)):

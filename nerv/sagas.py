@@ -52,6 +52,11 @@ class Saga:
         self._has_added |= bool(cleanup)
         self.floor = len(self._cleanup) + (self._growths if self._has_added else 0)
 
+    def forget(self, numbers: Container[int]) -> None:
+        """Nothing is known any more of these tasks, which have ended."""
+        self._cleanup = [number for number in self._cleanup if number not in numbers]
+        self.floor = len(self._cleanup) + (self._growths if self._has_added else 0)
+
     def holds(self, scheduler: Detours) -> bool:
         """Asked when there may be nothing left but cleanup: whether something has to be undone first."""
         if self.left is None:

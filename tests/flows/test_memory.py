@@ -494,6 +494,23 @@ def test_what_may_have_to_be_undone_is_remembered():
         assert undone == list(range(20))[::-1]
 
 
+def test_cleanup_of_folded_lanes_is_forgotten_beside_what_may_be_undone():
+    cleanup = TaskDef("cleanup", list, run_when="all_finished")
+    flow = FED.buffer().then(TaskDef("undoable", odd_fails, compensate=same)).then(cleanup)
+    with Rig(keep=0, history_limit=0) as rig:
+        execution = rig.manager.start(flow.build())
+        for _ in range(50):
+            execution.send(1)
+            rig.go()
+        assert len(execution._live.scheduler.saga._cleanup) < 5
+        execution.send(2)
+        rig.go()
+        execution.cancel()
+        rig.go()
+        assert execution.status is WorkflowStatus.CANCELLED
+        assert execution.project("progress").total == 51 * 2 + 3
+
+
 def test_what_completed_without_an_undo_is_forgotten_beside_it():
     flow = FED.then(odd_fails).then(TaskDef("done", same, compensate=same))
     with Rig(keep=0, history_limit=0) as rig:
