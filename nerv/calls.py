@@ -93,7 +93,7 @@ class Call:
         if self.error is not None:
             if not self.comes_back:
                 self.judge()
-        elif self.value.__class__ in STEERING:
+        elif type(self.value) in STEERING:
             self.live.engine.steering.prepare(self)
         else:
             self.keep()

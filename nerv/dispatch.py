@@ -64,7 +64,7 @@ class Dispatch:
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
         if finished is not None and (
-            finished.error is not None or finished.live.attentive or finished.value.__class__ in STEERING
+            finished.error is not None or finished.live.attentive or type(finished.value) in STEERING
         ):
             self._receive(finished)
         commits = False
@@ -142,7 +142,7 @@ class Dispatch:
 
     def _receive(self, call: Call) -> None:
         """What is done with an outcome before the lock is taken: it may take its time."""
-        if call.error is not None or call.task.cache is not None or call.value.__class__ in STEERING:
+        if call.error is not None or call.task.cache is not None or type(call.value) in STEERING:
             call.conclude()
         if self.recorder is not None and call.error is None:
             self.recorder.keep(call)

@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 import warnings
+import weakref
 
 import pytest
 
@@ -730,3 +731,18 @@ def test_a_task_error_of_its_own_is_no_cancel():
 
     with pytest.raises(WorkflowFailedError):
         run(flow(TaskDef("a", work)))
+
+
+@pytest.mark.parametrize("pool", ["thread", "inline"])
+def test_a_result_that_cannot_say_what_it_is_is_a_result(pool):
+    """A proxy whose object is gone raises whatever is asked of it, its class too; nobody waits for ever for that."""
+
+    def gone():
+        return weakref.proxy(threading.Event())
+
+    tasks = [nerv.TaskDef("a", gone, pool=pool), nerv.TaskDef("b", int, dependencies=["a"], pool=pool)]
+    with nerv.WorkflowManager(workers=1) as manager:
+        execution = manager.start(nerv.Workflow("w", tasks))
+        assert execution.wait(30)
+        assert execution.status is nerv.WorkflowStatus.COMPLETED
+        assert execution["b"] == 0
