@@ -225,15 +225,15 @@ class Execution(Results):
     @property
     def state(self) -> PMap[str, Any]:
         """The execution's own state map, with every event recorded until now."""
-        return self._projector.execution_state(self.id)
+        return self._shown(lambda projector: projector.execution_state(self.id))
 
     def at(self, seq: int) -> PMap[str, Any]:
         """The state map as it was after the event `seq` (0: before the first)."""
-        return self._projector.at(self.id, seq)
+        return self._shown(lambda projector: projector.at(self.id, seq))
 
     def project(self, name: str) -> Any:
         """A projection of this execution: `task_status`, `completed_tasks`, `progress` ..., or one of your own."""
-        return self._projector.project(name, execution=self.id)
+        return self._shown(lambda projector: projector.project(name, execution=self.id))
 
     def logs(self, task_id: str | None = None) -> list[LogEntry]:
         """What tasks (or one of them) wrote through `ctx.logger`, in order; the last 10,000 lines are kept.

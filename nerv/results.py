@@ -131,7 +131,7 @@ class Results:
     def _told(self, number: int) -> TaskResult[Any]:
         live = self._live
         key = live.log.ids[number]
-        states = self._projector.execution_state(live.id)["tasks"]
+        states = self._shown(lambda projector: projector.execution_state(live.id))["tasks"]
         status_map, moves = states[key], states.moves(key)
         is_shown = not live.pools  # it is stored, and may have had anything
         has_facts = is_shown or live.scheduler.waits is not None or live.placement is not None
@@ -159,3 +159,13 @@ class Results:
             known = near(task_id, live.workflow.tasks)
             raise UnknownIdError(f"execution {live.id!r} of {live.workflow.name!r} has no task {task_id!r}{known}")
         return number
+
+    def _shown(self, ask: Callable[[StateProjector], T]) -> T:
+        """What the projector answers, though the manager may forget the execution at any moment."""
+        projector = self._projector
+        try:
+            return ask(projector)
+        except UnknownIdError:
+            if projector is self._projector:
+                raise
+            return ask(self._projector)

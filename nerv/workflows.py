@@ -355,6 +355,8 @@ def _node_problems(tasks: tuple[Any, ...], index: Mapping[str, int], graph: Grap
         if task.__class__ is TaskDef:  # by far the most
             continue
         given = task.settings
+        if not given:
+            continue
         known = known or {name: tasks[place] for name, place in index.items()}
         found = task.objections([tasks[one].id for one in graph.dependents[number]], known)
         for value in given:

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from unittest import mock
 
 import pytest
 
@@ -256,6 +257,20 @@ def test_a_journal_remembers_a_drafts_latest_execution():
         report = manager.get_workflow_status(workflow_id)
     assert (report["execution_id"], report["status"].name) == (execution_id, "COMPLETED")
     assert report["task_results"]["a"].result == 7
+
+
+def test_an_execution_that_is_forgotten_while_it_is_asked_answers():
+    with WorkflowManager() as manager:
+        execution = ended(manager.start(flow(TaskDef("a", lambda: 7))))
+        answer = manager.state_projector.execution_state
+
+        def forgotten_meanwhile(execution_id):
+            execution.release()
+            manager.state_projector.detach(execution_id)
+            return answer(execution_id)
+
+        with mock.patch.object(manager.state_projector, "execution_state", forgotten_meanwhile):
+            assert execution.task("a").result == 7
 
 
 def test_results_do_not_outlive_their_execution():
