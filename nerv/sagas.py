@@ -135,5 +135,4 @@ class Saga:
     def give_up(self) -> list[int]:
         """Nothing can be undone any more; gives what wasn't."""
         left, self.left = self.left or [], []
-        self._held.clear()
         return left[::-1]

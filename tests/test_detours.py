@@ -440,6 +440,23 @@ def test_what_an_attempt_held_is_free_when_its_task_waits_for_something_else():
     assert one.status(1) == "RUNNING"
 
 
+def test_cleanup_in_line_is_looked_at_again_when_undoing_begins_and_when_it_ends():
+    one = Detoured(5, cleanup=[1, 2], undoable=[0])
+    gpu = one.lines.resources["gpu"]
+    one.waits.terms = dict.fromkeys((1, 2), Terms(None, None, ((gpu, 1.0),)))
+    one.waits.use([gpu])
+    assert [one.scheduler.take(0, 1.0) for _ in range(4)] == [0, 1, 3, 4]
+    one.scheduler.completed(0, 2.0)
+    one.scheduler.failed(3, 3.0, BOOM)
+    one.lines.news = False
+    one.scheduler.cancelled(4, 3.0, BOOM)
+    assert one.lines.news
+    assert one.scheduler.take(0, 4.0) == 0
+    one.lines.news = False
+    one.scheduler.undone(0, 5.0, None)
+    assert one.lines.news
+
+
 def test_three_are_undone_the_last_completed_first_and_cleanup_stands_back_until_the_first_is():
     one = Detoured(5, cleanup=[4], undoable=[0, 1, 2])
     assert [one.scheduler.take(0, 1.0) for _ in range(4)] == [0, 1, 2, 3]

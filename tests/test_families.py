@@ -658,12 +658,33 @@ def test_who_may_still_complete_is_waited_for():
     assert (str(one), one.ready) == ("CRFCP", [4])
 
 
-def test_cleanup_that_waits_for_what_it_has_added_is_cleanup():
-    one = Grown("- - -", "cfc", undoable=[0], fail_fast=False)
+@pytest.mark.parametrize("fail_fast", [True, False])
+def test_cleanup_that_waits_for_what_it_has_added_is_cleanup(fail_fast):
+    one = Grown("- - -", "cfc", undoable=[0], fail_fast=fail_fast)
     one.complete(0)
     one.grow(1, 1, rules="f")
     one.fail(2)
     assert (str(one), one.ready) == ("CRFP", [0])
+
+
+def test_who_has_parted_from_cleanup_and_completed_is_not_waited_for():
+    one = Grown("- - -", undoable=[0])
+    one.complete(0)
+    one.grow(1, 2, rules="cf", parted=True)
+    one.complete(1, 3)
+    one.fail(2)
+    assert (str(one), one.ready) == ("CCFCP", [0])
+
+
+def test_cleanup_that_fails_with_what_was_added_below_it_counts_once():
+    """1, which is cleanup, has added 3; 3 has added 4, which fails, and 5, which is cleanup; 2 has failed as well."""
+    one = Grown("- - -", "cfc", undoable=[0], fail_fast=False)
+    one.complete(0)
+    one.grow(1, 1)
+    one.fail(2)
+    one.grow(3, 2, rules="cf")
+    one.fail(4)
+    assert (str(one), one.ready) == ("CRFRFP", [0])
 
 
 def test_how_many_may_be_left_when_it_is_time_to_undo():
