@@ -204,3 +204,11 @@ def test_a_torn_spread_is_gone_on_with_to_its_end_and_no_further():
     run.scheduler.spread_on(3.0)
     assert str(run)[:8] == "CSFSSPPP"
     assert [run.scheduler.blame.get(number) for number in (3, 4)] == [2, 2]
+
+
+def test_a_torn_spread_reaches_whom_the_graph_names_before_what_they_need():
+    run = Run("- c a", fail_fast=False).started()
+    run.scheduler.state[0] = STATUSES.index(TaskStatus.FAILED)
+    run.scheduler.spread_on(3.0)
+    assert str(run)[:3] == "FSS"
+    assert run.scheduler.blame == {1: 0, 2: 0}
