@@ -16,6 +16,7 @@ distributed = pytest.importorskip("distributed")
 from distributed import Client, LocalCluster  # noqa: E402
 
 import nerv  # noqa: E402
+import nerv.journal.sqlite  # noqa: E402  here: pytest's rewriting of modules and distributed's threads don't get on
 from nerv import (  # noqa: E402
     Output,
     Param,
@@ -330,7 +331,16 @@ def test_a_worker_that_dies_costs_only_its_own_task(tmp_path):
 
 def test_a_task_whose_worker_died_is_retried_by_its_policy(tmp_path):
     again = RetryPolicy(maximum_attempts=2, initial_interval=0.001)
-    tasks = [TaskDef(f"t{n}", die_once, args=(str(tmp_path), f"t{n}"), retry_policy=again) for n in range(3)]
+    tasks = [  # one after the other: what runs beside one that dies, dies with it
+        TaskDef(
+            f"t{n}",
+            die_once,
+            dependencies=[f"t{n - 1}"] if n else [],
+            args=(str(tmp_path), f"t{n}"),
+            retry_policy=again,
+        )
+        for n in range(3)
+    ]
     execution = nerv.run(flow(*tasks), **own_pools())
     assert dict(execution.results) == {f"t{n}": f"t{n}" for n in range(3)}
     assert [execution.task(f"t{n}").attempts for n in range(3)] == [2, 2, 2]
