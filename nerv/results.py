@@ -162,6 +162,7 @@ class Results:
 
     def _shown(self, ask: Callable[[StateProjector], T]) -> T:
         """What the projector answers, though the manager may forget the execution at any moment."""
+        _ = self._live  # with that of a stored execution comes a projector of its own
         projector = self._projector
         try:
             return ask(projector)

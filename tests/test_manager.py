@@ -259,6 +259,15 @@ def test_a_journal_remembers_a_drafts_latest_execution():
     assert report["task_results"]["a"].result == 7
 
 
+def test_the_state_of_a_stored_execution_may_be_the_first_thing_that_is_asked():
+    with WorkflowManager(keep=0, journal=MemoryJournal()) as manager:
+        name = ended(manager.start(flow(TaskDef("a", lambda: 7)))).id
+        eventually(lambda: not manager.known)
+        assert manager.execution(name).state["status"].name == "COMPLETED"
+        assert manager.execution(name).at(1)["status"].name == "RUNNING"
+        assert manager.execution(name).project("progress")["completed"] == 1
+
+
 def test_an_execution_that_is_forgotten_while_it_is_asked_answers():
     with WorkflowManager() as manager:
         execution = ended(manager.start(flow(TaskDef("a", lambda: 7))))
