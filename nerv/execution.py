@@ -82,9 +82,14 @@ class Execution(Results):
 
         Returns:
             Whether it has ended.
+
+        Raises:
+            JournalError: the caller is code of a value that is just being pickled for the journal, where the end goes.
         """
         live = self._live
         if not live.ended.is_set():
+            if live.engine.recorder is not None:
+                live.engine.recorder.check_outside(live)
             with lending():
                 ended = (
                     live.inline.serve(live.ended.is_set, timeout)

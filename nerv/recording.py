@@ -15,6 +15,9 @@ events as came while the last one was being made, and nobody waits for the disk 
 
 A write that fails ends all executions that it keeps: they are FAILED with the `JournalError`, and what was committed
 stays.
+
+While a batch is made and written, values are pickled: of errors, signals, and results that no worker has encoded. That
+is the user's code, and what it asks of an execution happens, but isn't in this batch, and can't be waited for.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,10 +33,9 @@ from msgspec import UNSET
 from nerv.claims import Claims
 from nerv.clock import patiently
 from nerv.errors import JournalError, SerializationError, described
-from nerv.eventlog import TASK_COMPLETED
-from nerv.journal.base import Batch, Fact, Journal, Stretch
+from nerv.journal.base import Batch, Fact, Journal
 from nerv.journal.codec import encode
-from nerv.sparse import behind
+from nerv.shipments import Shipment
 from nerv.staging import Staging
 from nerv.statuses import WorkflowStatus
 
@@ -55,15 +56,6 @@ has ended it; nothing new starts in it; it was left when it had so many events."
 
 SOON: Final = 0.1
 """Seconds after which what isn't urgent is written."""
-
-
-class _Work:
-    """One batch on its way: what is in it, and how far it brings each execution."""
-
-    def __init__(self) -> None:
-        self.batch = Batch()
-        self.reached: list[tuple[Live, int, int, list[int]]] = []  # live, records, ids, claims
-        self.unread: list[tuple[dict[int, Any], int, Any, str]] = []  # values that nobody has encoded yet
 
 
 class Recorder:
@@ -87,6 +79,7 @@ class Recorder:
         self._claims = Claims()
         self._ending: dict[Live, None] = {}  # have ended, but for their last events, which aren't written
         self._writing = threading.RLock()  # what is to be done after a write may write itself: a hook that sends
+        self._maker: int | None = None  # the thread that has a batch which isn't written
         self._written = threading.Condition(engine.lock)
         self._thread: threading.Thread | None = None
         self._call = threading.Semaphore(0)
@@ -171,10 +164,11 @@ class Recorder:
         """Wait until everything of an execution that has happened so far is on disk.
 
         Raises:
-            JournalError: it couldn't be written.
+            JournalError: it couldn't be written; or the caller is what is being written, and would wait for itself.
         """
         if live.kept is None:
             return
+        self.check_outside(live)
         with self._engine.lock:
             until = self._gathered + (live in self._dirty)
         if not self.commit():
@@ -184,6 +178,19 @@ class Recorder:
         patiently(lambda seconds: self._reach(until, seconds))
         if self.broken is not None:
             raise self.broken
+
+    def check_outside(self, live: Live) -> None:
+        """Nobody may wait for the journal, or for an execution that is kept in it, while it waits for them.
+
+        Raises:
+            JournalError: the caller is the code of a value that is just being written.
+        """
+        if self._maker == threading.get_ident():
+            raise JournalError(
+                f"execution {live.id!r} can't be waited for by code that is called while a value is pickled for the "
+                "journal, which waits for that; what was asked of it is done, and goes into the journal next: ask where"
+                " the value is made"
+            )
 
     def _reach(self, batches: int, seconds: float | None) -> bool:
         """Wait until so many batches are written, or none will be any more. False: it took too long."""
@@ -197,10 +204,8 @@ class Recorder:
         if not self._writing.acquire(blocking=False):
             return False
         try:
-            work = self._gather()
-            if work is None:
+            if not self._make():
                 return False
-            self._write(work)
         finally:
             self._writing.release()
         if self.wanted:  # it came meanwhile, from somebody who saw that we were at it
@@ -223,9 +228,7 @@ class Recorder:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         with self._writing:
-            work = self._gather()
-            if work is not None:
-                self._write(work)
+            self._make()
         with self._engine.lock:
             self._is_over = True
             self._written.notify_all()
@@ -243,10 +246,7 @@ class Recorder:
             self._call.acquire()
             while True:
                 with self._writing:
-                    work = self._gather()
-                    if work is not None:
-                        self._write(work)
-                    elif not self._tidied():
+                    if not self._make() and not self._tidied():
                         break
             with self._engine.effects:
                 self._awake = False
@@ -266,7 +266,20 @@ class Recorder:
             _log.warning("the journal can't be tidied, so it grows: %s", described(error), exc_info=error)
             return False
 
-    def _gather(self) -> _Work | None:
+    def _make(self) -> bool:
+        """Write what there is, as one batch; who is at that already leaves it. Whether there was anything."""
+        if self._maker is not None:
+            return False
+        self._maker = threading.get_ident()
+        try:
+            shipment = self._gather()
+            if shipment is not None:
+                self._write(shipment)
+        finally:
+            self._maker = None
+        return shipment is not None
+
+    def _gather(self) -> Shipment | None:
         """Take what there is, as one batch."""
         with self._engine.lock:
             self.wanted = False
@@ -274,54 +287,38 @@ class Recorder:
                 return None
             dirty, self._dirty = self._dirty, {}
             dirty.update(dict.fromkeys(self._claims.take_held()))
-            work = _Work()
+            shipment = Shipment()
             self._gathered += 1
             for live in dirty:
-                self._collect(live, work)
-        for encoded, number, value, task_id in work.unread:
-            with suppress(SerializationError):  # another execution made it: it is as if this task weren't durable
-                encoded[number] = encode(value, task_id)
-        return work
+                staged = live.scheduler.staging is not None
+                shipment.load(live, self._claims.of(live, self._engine.lives.values()) if staged else [])
+        shipment.encode()
+        return shipment
 
-    def _collect(self, live: Live, work: _Work) -> None:
-        kept = live.kept
-        assert kept is not None
-        log, batch = live.log, work.batch
-        records, ids = log.page.between(kept.written, len(log)), list(map(str, behind(log.ids, kept.ids_written)))
-        kept.gathered = kept.written + len(records)
-        claims = [] if live.scheduler.staging is None else self._claims.of(live, self._engine.lives.values())
-        if records or claims or ids:
-            values: dict[int, Any] = {}
-            for code, number, *_ in records:
-                if code == TASK_COMPLETED and live.tasks[number].durable:
-                    if number in kept.encoded:
-                        values[number] = kept.encoded.pop(number)
-                    else:
-                        work.unread.append((values, number, log.values[log.ids[number]], log.ids[number]))
-            batch.stretches.append(Stretch(live.id, kept.written + 1, records, log.epoch, ids, values, claims))
-        batch.facts += kept.facts
-        batch.orders_done += kept.orders_done
-        kept.facts, kept.orders_done = [], []
-        work.reached.append((live, kept.written + len(records), kept.ids_written + len(ids), claims))
-
-    def _write(self, work: _Work) -> None:
-        batch = work.batch
+    def _store(self, batch: Batch) -> JournalError | None:
+        """Hand a batch to the journal; gives what it fails with."""
         try:
             if batch.headers or batch.stretches or batch.facts or batch.orders_done:
                 self.journal.write(batch, sync=self.sync)
                 self.commits += 1
         except JournalError as error:
-            self._fail(error, work)
-            return
+            return error
         except Exception as error:  # noqa: BLE001  somebody's own journal may raise anything; nothing may hang for it
             failure = JournalError(f"the journal can't be written: {described(error)}")
             failure.__cause__ = error
-            self._fail(failure, work)
+            return failure
+        return None
+
+    def _write(self, shipment: Shipment) -> None:
+        failure = self._store(shipment.batch)
+        self._maker = None  # what is done now may write by itself
+        if failure is not None:
+            self._fail(failure, shipment)
             return
         engine = self._engine
         with engine.effects:
             self._done = self._gathered
-            for live, records, ids, claims in work.reached:
+            for live, records, ids, claims in shipment.reached:
                 kept = live.kept
                 assert kept is not None
                 kept.written, kept.ids_written = records, ids
@@ -347,13 +344,13 @@ class Recorder:
         if claims or is_over:
             self._engine.moved(live)
 
-    def _fail(self, error: JournalError, work: _Work | None = None) -> None:
-        """The journal can't be written any more, `work` first: what it keeps ends."""
+    def _fail(self, error: JournalError, shipment: Shipment | None = None) -> None:
+        """The journal can't be written any more, `shipment` first: what it keeps ends."""
         engine = self._engine
         with engine.effects:
             self.broken = error
             self._dirty.clear()
-            for live, _, _, claims in work.reached if work is not None else ():
+            for live, _, _, claims in shipment.reached if shipment is not None else ():
                 if live.scheduler.staging is not None and live.id in engine.lives:
                     for number in claims:  # cleanup may be among them
                         live.scheduler.staging.clear(number)

@@ -2,7 +2,20 @@
 
 import threading
 
-from nerv import Expand, Flow, Manual, MemoryJournal, TaskDef, Workflow, WorkflowManager
+import pytest
+
+from nerv import (
+    EventType,
+    Expand,
+    Flow,
+    JournalError,
+    Manual,
+    MemoryJournal,
+    TaskDef,
+    Workflow,
+    WorkflowManager,
+    WorkflowStatus,
+)
 from nerv.journal.base import Batch
 from nerv.testing import FakeClock
 from tests.handshake import PATIENCE, ended, eventually, reached
@@ -104,3 +117,79 @@ def test_under_strict_a_message_goes_with_the_claim_of_its_first_step():
         assert recorder.commits - before <= 30  # the message, one step's end with the other's claim, the end
         execution.close()
         assert ended(execution).result == 10
+
+
+ASKED, REFUSED = [], []
+
+
+def asked():
+    """What a value's own pickling code does; it is called by whoever pickles it, the recorder for one."""
+    execution = ASKED.pop() if ASKED else None
+    if execution is not None:
+        assert execution.status is WorkflowStatus.RUNNING
+        assert execution.state["task_count"]
+        for ask in (lambda: execution.send("more"), execution.wait, lambda: execution.signal("s", 1)):
+            try:
+                ask()
+            except JournalError as error:
+                REFUSED.append(str(error))
+
+
+class AskingError(ValueError):
+    """An error that asks its execution for things while it is pickled."""
+
+    def __reduce__(self):
+        asked()
+        return (AskingError, ())
+
+
+class Spare:
+    """A result that does."""
+
+    def __reduce__(self):
+        asked()
+        return (Spare, ())
+
+
+def fail(_):
+    raise AskingError
+
+
+@pytest.mark.parametrize("durability", ["group", "strict", "off"])
+@pytest.mark.parametrize("fallback", [{}, {"fallback": Spare()}], ids=["an error", "a fallback"])
+def test_what_a_value_asks_of_its_execution_while_it_is_pickled_harms_nothing(fallback, durability):
+    """Neither is anything written twice, nor does it wait for itself; what it asked for happens, and is kept."""
+    REFUSED.clear()
+    with WorkflowManager(journal=MemoryJournal(), durability=durability) as manager:
+        execution = manager.start(Flow("f").triggered_by(Manual()).then(TaskDef("fail", fail, **fallback)).build())
+        ASKED[:] = [execution]
+        execution.send("first")
+        eventually(lambda: len(REFUSED) == 3 and execution.task("fail[1]").status.is_final)
+        execution.close()
+        assert ended(execution).error is None
+        kept = manager.journal.load(execution.id)
+        assert execution.result == 2
+        assert [record[:2] for record in kept.records] == [record[:2] for record in execution.log.records]
+        assert [event.type for event in execution.events()].count(EventType.SIGNAL_RECEIVED) == 2  # and the close
+    assert all("can't be waited for by code that is called while a value is pickled" in text for text in REFUSED)
+
+
+def test_what_a_result_asks_while_its_worker_encodes_it_is_on_disk_at_once():
+    REFUSED.clear()
+    with WorkflowManager(journal=MemoryJournal()) as manager:
+        execution = manager.start(Flow("f").triggered_by(Manual()).then(TaskDef("make", lambda _: Made())).build())
+        ASKED[:] = [execution]
+        execution.send("first")
+        eventually(lambda: execution.task("messages").status.is_final or "make[1]" in execution.results)
+        execution.close()
+        assert ended(execution).result == 2
+    assert not REFUSED
+
+
+class Made:
+    """A result that sends one more message, and is sent when that is on disk."""
+
+    def __reduce__(self):
+        if ASKED:
+            ASKED.pop().send("more")
+        return (Made, ())

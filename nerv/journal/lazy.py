@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Any
+from typing import Any, Final
 
 from nerv.errors import SerializationError
 from nerv.events import Facts
 from nerv.far import Far, FarValues
 from nerv.journal.codec import Stored
 
+_FILING: Final = threading.Lock()  # of all that are read, for as long as it takes to see who came first
+
 
 class _Lazy(FarValues):
-    """Decodes a value when it is first read, and keeps what came out, so that it is one object from then on. What is
-    elsewhere is fetched, as by any `FarValues`.
+    """Decodes a value when it is first read, and keeps what came out, so that it is one object from then on, also for
+    threads that read it at once: no lock is held while it is decoded, which is the user's code, and of two that decode
+    it the first one's stays. What is elsewhere is fetched, as by any `FarValues`.
 
     `__iter__` is defined because dict's C code asks for it: a dict with an iterator of its own is copied through
     `__getitem__`, not behind its back.
@@ -22,9 +26,17 @@ class _Lazy(FarValues):
     def __getitem__(self, key: str) -> Any:
         value = dict.__getitem__(self, key)
         if type(value) is Stored:
-            value = self._decoded(key, value)
-            dict.__setitem__(self, key, value)
+            value = self._filed(key, value, self._decoded(key, value))
         return value.fetch() if isinstance(value, Far) else value
+
+    def _filed(self, key: str, stored: Stored, value: Any) -> Any:
+        """The value for all: this one, unless another thread came first, or the task has made another meanwhile."""
+        with _FILING:
+            there = dict.get(self, key, value)
+            if there is stored:
+                dict.__setitem__(self, key, value)
+                return value
+        return self._filed(key, there, self._decoded(key, there)) if type(there) is Stored else there
 
     def _decoded(self, key: str, value: Stored) -> Any:  # noqa: ARG002  (a mapping may want to say which)
         return value.get()

@@ -93,6 +93,7 @@ LAYERS = (
     "bus",
     "kept",
     "claims",
+    "shipments",
     "recording",
     "endings",
     "openings",
