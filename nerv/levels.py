@@ -28,6 +28,10 @@ class LevelScheduler(Scheduler):
             for number in members:
                 self.level_of[number] = depth
 
+    def _reuse(self, number: int, now: float) -> None:
+        super()._reuse(number, now)
+        self._leave(number)
+
     def brought_back(self) -> None:
         """The states are those of an execution that goes on: so is the level."""
         self.left = [0] * len(self.left)

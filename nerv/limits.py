@@ -205,6 +205,11 @@ class Stock:
         """What nobody holds."""
         return float(self._free)
 
+    @property
+    def left(self) -> Fraction:
+        """What nobody holds, to the last digit."""
+        return self._free
+
     def fits(self, amount: float) -> bool:
         """Whether so much is free."""
         return exact(amount) <= self._free

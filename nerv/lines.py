@@ -15,6 +15,7 @@ task that finds the line shut again goes back into it.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from fractions import Fraction
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nerv.errors import CircuitOpenError
 from nerv.events import EventType
-from nerv.limits import Breaker, Stock, Window
+from nerv.limits import Breaker, Stock, Window, exact
 from nerv.policies import CircuitBreaker, RateLimit, RetryPolicy
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Line:
         """The attempt has ended, well or not; None: it says nothing about that."""
         raise NotImplementedError
 
-    def room(self, now: float) -> float:
+    def room(self, now: float) -> int | Fraction:
         """How much could start now."""
         raise NotImplementedError
 
@@ -93,13 +94,13 @@ class Line:
             self._waiting.setdefault(pool, []), (waits.scheduler.ranks[number], next(_order), waits, number, amount)
         )
 
-    def move(self, pool: Hashable, waits: Waits, number: int, rank: int) -> None:
-        """A task in line has another rank now."""
-        queue = self._waiting[pool]
-        for place, (_, turn, whose, task, amount) in enumerate(queue):
-            if whose is waits and task == number:
-                queue[place] = (rank, turn, whose, task, amount)
-        heapify(queue)
+    def move(self, waits: Waits, number: int, rank: int) -> None:
+        """A task in line has another rank now. It may belong to another pool by now than when it joined."""
+        for queue in self._waiting.values():
+            for place, (_, turn, whose, task, amount) in enumerate(queue):
+                if whose is waits and task == number:
+                    queue[place] = (rank, turn, whose, task, amount)
+            heapify(queue)
         self._all.stir(self)  # who was behind it may be in front now
 
     def offer(self, now: float) -> list[Waits]:
@@ -116,10 +117,11 @@ class Line:
                 if waits.is_held:
                     kept.append(entry)
                     continue
-                if amount > room or rank > barrier:
+                need = exact(amount)
+                if need > room or rank > barrier:
                     kept.append(entry)
                     break
-                room -= amount
+                room -= need
                 waits.unpark(number)
                 touched.append(waits)
             for entry in kept:
@@ -166,7 +168,7 @@ class RateLine(Line):
     def leave(self, token: Any, now: float, *, ok: bool | None) -> None:
         """Only time makes room."""
 
-    def room(self, now: float) -> float:
+    def room(self, now: float) -> int:
         """Starts that are left in the window."""
         return self._window.room(now)
 
@@ -197,7 +199,7 @@ class BreakerLine(Line):
         if self in self._all.waited_for:
             self._all.stir(self)
 
-    def room(self, now: float) -> float:
+    def room(self, now: float) -> int:
         """All, some, or none."""
         return self._breaker.room(now)
 
@@ -260,9 +262,9 @@ class ResourceLine(Line):
                 )
         return None
 
-    def room(self, now: float) -> float:  # noqa: ARG002
+    def room(self, now: float) -> Fraction:  # noqa: ARG002
         """What is there."""
-        return self.stock.free
+        return self.stock.left
 
     def due(self, now: float) -> float:  # noqa: ARG002
         """Only who gives back makes room, however much is free meanwhile: it is too little for those in line."""

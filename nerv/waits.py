@@ -139,7 +139,7 @@ class Waits:
         """A task's rank has changed: so does its place in line."""
         line = self.parked.get(number)
         if line is not None:
-            line.move(self._pools[self.scheduler.queue_of[number]], self, number, rank)
+            line.move(self, number, rank)
 
     def unpark(self, number: int) -> None:
         """A line has room for the task: it is ready again."""

@@ -555,8 +555,9 @@ def test_housekeeping_that_fails_is_logged_once_and_hurts_nobody(file, monkeypat
     assert caplog.text.count("the journal can't be tidied, so it grows") == 1
 
 
-def test_a_fork_runs_what_follows_and_uses_the_rest_again(file):
-    with WorkflowManager(journal=file) as manager:
+@pytest.mark.parametrize("scheduling", ["ready", "levels"])
+def test_a_fork_runs_what_follows_and_uses_the_rest_again(file, scheduling):
+    with WorkflowManager(journal=file, scheduling=scheduling) as manager:
         before = manager.start(chain("a", "b", "c"), {"n": 1})
         before.wait()
         CALLS.clear()

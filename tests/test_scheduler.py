@@ -11,6 +11,7 @@ from nerv import eventlog as log
 from nerv import states
 from nerv.errors import NervError
 from nerv.eventlog import CODES
+from nerv.families import Seed
 from nerv.fields import RUN_WHEN
 from nerv.graph import NUMBER_MASK, Graph
 from nerv.levels import LevelScheduler
@@ -738,3 +739,61 @@ def test_with_levels_what_waits_for_its_level_when_a_stop_comes_is_not_released_
     run.scheduler.cancel(1.0)
     run.does("completed", "b")
     assert (str(run), run.scheduler.status) == ("CCX", WorkflowStatus.CANCELLED)
+
+
+def test_with_levels_a_level_that_is_reused_whole_is_passed():
+    run = Run("- - a - b", kind=LevelScheduler)
+    run.scheduler.start(0.0, {}, [0, 1, 3])
+    assert str(run) == "CCPCP ce"
+    assert (run.take(), run.take()) == ("c", "e")
+
+
+def test_with_levels_what_needs_only_what_is_reused_still_waits_for_its_level():
+    run = Run("- - a", kind=LevelScheduler)
+    run.scheduler.start(0.0, {}, [0])
+    assert (str(run), run.take()) == ("CPP b", "b")
+    run.does("completed", "b")
+    assert str(run) == "CCP c"
+
+
+@pytest.mark.parametrize(("ended", "at", "left"), [("", 0, [2, 2, 1]), ("ab", 1, [0, 2, 1]), ("abcde", 3, [0, 0, 0])])
+def test_with_levels_one_that_is_brought_back_goes_on_where_it_was(ended, at, left):
+    run = Run("- - a b c", kind=LevelScheduler)
+    for letter in ended:
+        run.scheduler.state[run.ids.index(letter)] = STATUSES.index(TaskStatus.COMPLETED)
+    run.scheduler.brought_back()
+    assert (run.scheduler.at, run.scheduler.left) == (at, left)
+
+
+def test_with_levels_one_that_is_brought_back_releases_the_tasks_of_its_level_and_no_others():
+    run = Run("- - a b c", kind=LevelScheduler)
+    scheduler = run.scheduler
+    scheduler.state[0] = scheduler.state[2] = STATUSES.index(TaskStatus.COMPLETED)
+    scheduler.status = WorkflowStatus.RUNNING
+    scheduler.unfinished = 3
+    scheduler.missing[:] = [0, 0, 0, 1, 0]
+    scheduler.brought_back()
+    for number in (4, 1):
+        scheduler.release(number)
+    assert (str(run), run.take()) == ("CPCPP b", "b")
+    run.does("completed", "b")
+    assert (str(run), run.take()) == ("CCCPP d", "d")
+    run.does("completed", "d")
+    assert (str(run), run.take()) == ("CCCCP e", "e")
+
+
+def test_with_levels_added_tasks_are_on_their_parents_level():
+    run = Run("- - a", kind=LevelScheduler).started()
+    scheduler = run.scheduler
+    assert (run.take(), run.take()) == ("a", "b")
+    families, seed = scheduler.has_families(), Seed()
+    seed.ids, seed.rules, seed.queues, seed.ranks = ["d", "e"], bytes(2), [0, 0], range(2)
+    families.grow(0, seed, 1.0)
+    assert str(run) == "RRPPP de"
+    run.does("completed", "b")
+    assert (run.take(), run.take()) == ("d", "e")
+    run.does("completed", "d")
+    run.does("completed", "e")
+    assert str(run) == "RCPCC", "the parent is still to end"
+    run.does("completed", "a")
+    assert str(run) == "CCPCC c"
