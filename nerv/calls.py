@@ -93,7 +93,7 @@ class Call:
         if self.error is not None:
             if not self.comes_back:
                 self.judge()
-        elif type(self.value) in STEERING:
+        elif id(type(self.value)) in STEERING:
             self.live.engine.steering.prepare(self)
         else:
             self.keep()
@@ -115,7 +115,7 @@ class Call:
         flight = None if waits is None or waits.lookups is None else waits.lookups.flights.get(self.number)
         if flight is not None and self.is_attempt and not self.abandoned:
             try:
-                flight.keep(self.value.fetch() if isinstance(self.value, Far) else self.value)
+                flight.keep(self.value.fetch() if issubclass(type(self.value), Far) else self.value)
             except ResultUnavailableError:  # a cluster has lost it: whoever reads it is told so, and it isn't kept
                 flight.failed()
 

@@ -64,22 +64,19 @@ class Dispatch:
     def advance(self, pool: Pool, finished: Call | None = None, worker: Any = None) -> Call | None:
         """Take over how `finished` ended, and give the best ready call for the pool: the one step of a task."""
         if finished is not None and (
-            finished.error is not None or finished.live.attentive or type(finished.value) in STEERING
+            finished.error is not None or finished.live.attentive or id(type(finished.value)) in STEERING
         ):
             self._receive(finished)
         commits = False
-        effects = self.effects
         self.lock.acquire()  # `with` costs half as much again
         try:
             now = self._now()
             call = None if finished is None else self._relay(finished, pool, now)
             if call is None:
                 call, commits = self._exchange(pool, finished, worker, now)
-            noted: Sequence[Effect] = effects.noted
-            if noted:
-                effects.noted = []
-            else:
-                noted = ()  # not the shared list: others note in it as soon as the lock is free
+            noted: Sequence[Effect] = ()
+            if self.effects.noted:  # it is taken away: others note as soon as the lock is free
+                noted, self.effects.noted = self.effects.noted, []
         finally:
             self.lock.release()
         for effect in noted:
@@ -142,7 +139,7 @@ class Dispatch:
 
     def _receive(self, call: Call) -> None:
         """What is done with an outcome before the lock is taken: it may take its time."""
-        if call.error is not None or call.task.cache is not None or type(call.value) in STEERING:
+        if call.error is not None or call.task.cache is not None or id(type(call.value)) in STEERING:
             call.conclude()
         if self.recorder is not None and call.error is None:
             self.recorder.keep(call)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from nerv.functions import same_callables
 from nerv.references import First, Missing, Output, Param
 from nerv.tasks import TaskDef
+
+_BY_VALUE: Final = frozenset(map(id, (str, int, float, bytes, bool, Missing)))
 
 
 def alike(one: Any, other: Any) -> bool:
@@ -22,7 +24,7 @@ def alike(one: Any, other: Any) -> bool:
         return same_callables(one.fn, other.fn) and same_values(one.given, other.given)
     if getattr(type(one), "is_nerv_graph", False):
         return bool(one == other)
-    if type(one) in (list, tuple) and type(one) is type(other):
+    if (type(one) is list or type(one) is tuple) and type(one) is type(other):
         return len(one) == len(other) and all(map(alike, one, other))
     return same_values(one, other) or (callable(one) and callable(other) and same_callables(one, other))
 
@@ -47,9 +49,9 @@ def same_values(one: Any, other: Any) -> bool:
         return bool(one.name == other.name and same_values(one.default, other.default))
     if kind is dict:
         return one.keys() == other.keys() and all(same_values(one[key], other[key]) for key in one)
-    if kind in (list, tuple) or (isinstance(one, tuple) and hasattr(one, "_fields")):
+    if kind is list or kind is tuple or (isinstance(one, tuple) and hasattr(one, "_fields")):
         return len(one) == len(other) and all(same_values(a, b) for a, b in zip(one, other, strict=True))
-    return kind in (str, int, float, bytes, bool, Missing) and bool(one == other)
+    return id(kind) in _BY_VALUE and bool(one == other)
 
 
 def same_or_equal(one: Any, other: Any) -> bool:

@@ -251,5 +251,5 @@ def _definitions(tasks: Any) -> tuple[TaskDef, ...]:
     return listed
 
 
-STEERING: Final = frozenset({Expand, Route, Wait, Grow, Choice, Hold, Gather})
-"""The classes whose instances steer; any other value is a result."""
+STEERING: Final = frozenset(map(id, (Expand, Route, Wait, Grow, Choice, Hold, Gather)))
+"""The `id` of each class whose instances steer; any other value is a result. Its class may be one without a hash."""

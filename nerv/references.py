@@ -200,7 +200,7 @@ def _output(task_id: str, default: Any, path: tuple[tuple[str, Any], ...]) -> Ou
 
 
 def _check_plain(value: object, what: str) -> None:
-    if type(value) not in _PLAIN and _refers(value):
+    if id(type(value)) not in _PLAIN and _refers(value):
         raise TypeError(f"{what} is a plain value, not {value!r}; give the task both as arguments, and let it choose")
 
 
@@ -267,7 +267,7 @@ def scan(value: Any, found: Names, depth: int = 0) -> Node:
     if kind is Output:
         found.outputs[value.task_id] = None
         return value
-    if kind in _PLAIN:
+    if id(kind) in _PLAIN:
         return value
     if kind is First:
         found.outputs.update(dict.fromkeys(value.ids))
@@ -334,7 +334,7 @@ def _refers(value: Any) -> bool:
         kind = type(one)
         if isinstance(one, Reference) or getattr(kind, "is_nerv_definition", False):
             return True
-        held = kind in (list, tuple, dict, set, frozenset) or (isinstance(one, tuple) and hasattr(one, "_fields"))
+        held = id(kind) in _CONTAINERS or (isinstance(one, tuple) and hasattr(one, "_fields"))
         if held and id(one) not in seen:
             seen.add(id(one))
             todo += one
@@ -343,7 +343,8 @@ def _refers(value: Any) -> bool:
     return False
 
 
-_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+_PLAIN: Final = frozenset(map(id, (str, int, float, bool, bytes, type(None))))  # a user's class may not be hashable
+_CONTAINERS: Final = frozenset(map(id, (list, tuple, dict, set, frozenset)))
 _DEEP: Final = 30
 """Containers inside each other from where on it pays to know first whether there is any reference at all."""
 _DEEPEST: Final = 100

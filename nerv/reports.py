@@ -121,8 +121,9 @@ def task_result(
     if seconds is None:
         seconds = ended - started if started is not None and ended is not None else 0.0
     far = values.raw(task_id) if isinstance(values, FarValues) and task_id in values else None
-    result = far if isinstance(far, Far) else values.get(task_id)
-    return (FarTaskResult if isinstance(result, Far) else TaskResult)(
+    is_far = issubclass(type(far), Far)
+    result = far if is_far else values.get(task_id)
+    return (FarTaskResult if is_far else TaskResult)(
         task_id=str(task_id),
         status=state["status"],
         result=result,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, NoReturn
 
 from msgspec import UNSET
@@ -205,9 +205,6 @@ _GIVEN: Final = (
 )  # fmt: skip
 
 
-_LISTS: Final = frozenset({list, tuple})
-
-
 def _rebuilt(fields: dict[str, Any]) -> TaskDef:
     return TaskDef(**fields)
 
@@ -226,12 +223,12 @@ def _own_id(given: object, fn: object, problems: list[str]) -> str:
 
 
 def _ids(dependencies: Any, problems: list[str]) -> tuple[str, ...]:
-    if dependencies.__class__ in _LISTS and _are_text(dependencies):
+    if (dependencies.__class__ is list or dependencies.__class__ is tuple) and _are_text(dependencies):
         return tuple(dependencies if len({*dependencies}) == len(dependencies) else dict.fromkeys(dependencies))
     if isinstance(dependencies, str):
         problems.append(f"dependencies takes a list, not one str; write dependencies=[{dependencies!r}]")
         return ()
-    if isinstance(dependencies, (TaskDef, Output)) or not isinstance(dependencies, Iterable):
+    if isinstance(dependencies, (TaskDef, Output)) or not hasattr(type(dependencies), "__iter__"):
         problems.append(f"dependencies takes a list of ids, TaskDefs or Outputs, not {dependencies!r}")
         return ()
     dependencies = list(dependencies)

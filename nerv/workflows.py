@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import compress
 from operator import attrgetter
@@ -360,7 +360,7 @@ def _node_problems(tasks: tuple[Any, ...], index: Mapping[str, int], graph: Grap
         known = known or {name: tasks[place] for name, place in index.items()}
         found = task.objections([tasks[one].id for one in graph.dependents[number]], known)
         for value in given:
-            if isinstance(value, Iterator) and users.setdefault(id(value), task.id) != task.id:
+            if hasattr(type(value), "__next__") and users.setdefault(id(value), task.id) != task.id:
                 found.append(f"it is given the same iterator as {users[id(value)]!r}, who uses it up; give both a list")
         problems += [Problem(task.id, "node", f"task {task.id!r}: {objection}") for objection in found]
     return problems

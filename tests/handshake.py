@@ -103,6 +103,24 @@ class Gauge:
             self.inside -= 1
 
 
+class Incomparable(type):
+    """The class of classes that can't be hashed, and mustn't be compared."""
+
+    def __eq__(cls, other):
+        raise AssertionError(f"{cls.__name__} was compared")
+
+    __hash__ = None
+
+
+class Odd(metaclass=Incomparable):
+    """Its instances are values like others, whose class no set and no dict can hold."""
+
+
+def odd(*_):
+    """One of them."""
+    return Odd()
+
+
 def boom(*_):
     """Raise what tests look for."""
     raise ValueError("boom")

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from nerv import MISSING, Output, Param, TaskDef, WorkflowDefinitionError, run
-from tests.handshake import Hold, boom, ended, flow, give
+from nerv import MISSING, Buffer, Output, Param, Sequence, TaskDef, WorkflowDefinitionError, run
+from tests.handshake import Hold, Incomparable, Odd, boom, ended, flow, give
 
 
 class Point(NamedTuple):
@@ -28,8 +28,8 @@ def refusal(argument):
     return str(caught.value)
 
 
-class Untouchable:
-    """Refuses to be compared, hashed, copied, measured, tested for truth, iterated, shown or pickled."""
+class Untouchable(metaclass=Incomparable):
+    """Refuses to be compared, hashed, copied, measured, tested for truth, iterated, shown or pickled; its class too."""
 
     def _no(self, *_):
         raise AssertionError("a user's value was touched")
@@ -202,7 +202,9 @@ def test_values_that_refuse_everything_go_through_untouched(where):
         TaskDef("b", lambda x, y: seen.append((x, y)) or y, args=(where(Output("a")), Param("p")), kwargs={}),
         TaskDef("c", lambda ctx, *, k: (ctx.results["b"], k, ctx["p"]), kwargs={"k": Output("b")}),
     ]
-    execution = run(flow(*tasks, result={"all": [Output("a"), Output("b")]}), {"p": mine})
+    workflow = flow(*tasks, result={"all": [Output("a"), Output("b")]})
+    assert workflow == flow(*tasks, result={"all": [Output("a"), Output("b")]})
+    execution = run(workflow, {"p": mine})
     assert execution["a"] is mine
     assert execution["b"] is mine
     assert all(one is mine for one in execution["c"])
@@ -210,6 +212,35 @@ def test_values_that_refuse_everything_go_through_untouched(where):
     assert execution.task("b").result is mine
     assert next(e for e in execution.events() if e.task_id == "a" and "result" in e.data).data["result"] is mine
     assert "3 completed" in execution.summary()
+
+
+def test_values_of_a_class_without_a_hash_are_ordinary_arguments():
+    """Deep in containers, as a default, a key, an item, and where a list was meant: there the error names the task."""
+    mine = Odd()
+    deep = [mine]
+    for _ in range(40):
+        deep = [deep]
+    tasks = [
+        TaskDef("a", give, args=(deep,)),
+        TaskDef("b", give, args=(Output("c", default=mine),), run_when="all_finished"),
+        TaskDef("c", boom),
+        TaskDef("d", dict),
+        TaskDef("e", give, args=(Output("d")[mine],)),
+        Buffer("f", items=[mine, mine], target=give),
+        Sequence("g", [give], mine),
+    ]
+    other = flow(TaskDef("a", give, args=([Odd()],)))
+    assert other != flow(TaskDef("a", give, args=([mine],)))
+    assert other != flow(TaskDef("a", give, args=([[mine]],)))
+    execution = run(flow(*tasks), failure_policy="continue", raise_on_failure=False)
+    assert execution["a"] is deep
+    assert execution["b"] is mine
+    assert "KeyError" in str(execution.failures["e"])
+    assert execution["f"].values == [mine, mine]
+    assert execution["g"] is mine
+    for wrong in (lambda: TaskDef("a", give, dependencies=mine), lambda: flow(Buffer("a", items=mine, target=give))):
+        with pytest.raises(WorkflowDefinitionError, match=r"task 'a': (items|dependencies) takes"):
+            wrong()
 
 
 # ---- what isn't there ------------------------------------------------------------------------------------------------

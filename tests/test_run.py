@@ -21,7 +21,21 @@ from nerv import (
     WorkflowManager,
     run,
 )
-from tests.handshake import PATIENCE, Gauge, Hold, boom, ended, eventually, flow, give, kinds, reached, statuses
+from tests.handshake import (
+    PATIENCE,
+    Gauge,
+    Hold,
+    Odd,
+    boom,
+    ended,
+    eventually,
+    flow,
+    give,
+    kinds,
+    odd,
+    reached,
+    statuses,
+)
 
 
 def noted(order, task_id, **fields):
@@ -733,12 +747,13 @@ def test_a_task_error_of_its_own_is_no_cancel():
         run(flow(TaskDef("a", work)))
 
 
+def gone():
+    return weakref.proxy(threading.Event())
+
+
 @pytest.mark.parametrize("pool", ["thread", "inline"])
 def test_a_result_that_cannot_say_what_it_is_is_a_result(pool):
     """A proxy whose object is gone raises whatever is asked of it, its class too; nobody waits for ever for that."""
-
-    def gone():
-        return weakref.proxy(threading.Event())
 
     tasks = [nerv.TaskDef("a", gone, pool=pool), nerv.TaskDef("b", int, dependencies=["a"], pool=pool)]
     with nerv.WorkflowManager(workers=1) as manager:
@@ -746,3 +761,17 @@ def test_a_result_that_cannot_say_what_it_is_is_a_result(pool):
         assert execution.wait(30)
         assert execution.status is nerv.WorkflowStatus.COMPLETED
         assert execution["b"] == 0
+
+
+@pytest.mark.parametrize(
+    "make", [odd, lambda: [Odd(), 1], lambda: {"k": Odd()}, gone], ids=["bare", "list", "dict", "gone"]
+)
+def test_a_result_that_cannot_be_looked_at_can_be_cached_but_not_journaled(make):
+    """In memory it is reused; with a journal its task fails, and what doesn't need it goes on."""
+    cached = run(flow(TaskDef("a", make, cache=nerv.Cache()), TaskDef("b", int, dependencies=["a"])))
+    assert statuses(cached) == {"a": "COMPLETED", "b": "COMPLETED"}
+    settings = {"journal": nerv.MemoryJournal(), "failure_policy": "continue", "raise_on_failure": False}
+    kept = run(flow(TaskDef("a", make), TaskDef("b", int)), **settings)
+    assert statuses(kept) == {"a": "FAILED", "b": "COMPLETED"}
+    assert type(kept.failures["a"]) is nerv.SerializationError
+    assert "'a'" in str(kept.failures["a"])

@@ -38,7 +38,6 @@ LARGEST: Final = 1 << 29
 
 _DEEPEST: Final = 50  # containers in containers; msgpack reads recursively, unpickling doesn't
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
-_IMMUTABLE: Final = frozenset({type(None), bool, float, bytes})
 _STATUSES: Final = {f"{kind.__name__}.{one.name}": one for kind in (TaskStatus, WorkflowStatus) for one in kind}
 
 
@@ -142,14 +141,14 @@ def encode(value: Any, task_id: str | None = None) -> Any:
     elif kind is str:
         if value.isascii() or _is_utf8(value):
             return _sized(value, len(value), task_id)
-    elif kind in _IMMUTABLE:
-        return _sized(value, len(value), task_id) if kind is bytes else value
-    elif kind is Stored:
+    elif kind is bytes:
+        return _sized(value, len(value), task_id)
+    elif value is None or kind is float or kind is bool or kind is Stored:
         return value
     elif kind is list or kind is dict:
         try:
             raw = ENCODER.encode(value) if _is_plain(value, set(), 0) else b""
-        except (OverflowError, UnicodeEncodeError, RuntimeError):  # a big int, a lone surrogate; changed meanwhile
+        except Exception:  # noqa: BLE001  a big int, a lone surrogate, a class without a hash; changed meanwhile
             raw = b""
         if raw:
             return _sized(Stored(raw), len(raw), task_id)
@@ -158,7 +157,7 @@ def encode(value: Any, task_id: str | None = None) -> Any:
 
 def _encode_odd(value: Any, task_id: str | None) -> Any:
     """A value that is elsewhere, or is to be pickled."""
-    if isinstance(value, Far):
+    if issubclass(type(value), Far):  # isinstance would ask the value itself, which may raise
         try:
             value = value.fetch()
         except ResultUnavailableError as error:
@@ -243,11 +242,12 @@ def _sized(encoded: Any, size: int, task_id: str | None) -> Any:
 
 
 def _extension(value: Any, task_id: str | None) -> Ext:
-    if isinstance(value, BaseException):
+    kind = type(value)
+    if issubclass(kind, BaseException):
         return Ext(FAILURE, _failure(value))
-    name = _name(type(value))
-    if type(value) in {TaskStatus, WorkflowStatus}:
-        return Ext(STATUS, f"{type(value).__name__}.{value.name}".encode())
+    name = _name(kind)
+    if kind is TaskStatus or kind is WorkflowStatus:
+        return Ext(STATUS, f"{kind.__name__}.{value.name}".encode())
     try:
         return Ext(PICKLED, name.encode(errors="replace") + b"\0" + packed(value))
     except Exception as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import GeneratorType
 from typing import Any, ClassVar, Literal, overload
 
@@ -104,7 +104,7 @@ class Buffer(Node, frozen=True, eq=False):
     def arguments(self, problems: list[str], targets: list[TaskDef]) -> tuple[Any, ...]:
         """The items."""
         items = required(self.items, "items=, an iterable or a reference to one", problems)
-        if items is not UNSET and not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
+        if items is not UNSET and not hasattr(type(items), "__iter__") and not hasattr(items, "__getitem__"):
             problems.append(f"items takes an iterable, such as a list, or a reference to one, not {items!r}")
         if required(self.target, "target=, what is run for each item", problems) is not UNSET:
             targets.append(as_task(self.target, "its target", problems))

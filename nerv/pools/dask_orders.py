@@ -63,7 +63,7 @@ class Orders:
             *((f"kwargs[{k!r}]", v) for k, v in task.kwargs.items()),
         ]
         for where, value in named:
-            if value.__class__ not in SCALARS and not isinstance(value, (Reference, Outputs, Template)):
+            if id(value.__class__) not in SCALARS and not isinstance(value, (Reference, Outputs, Template)):
                 try:
                     packed_without_script(value)
                 except Exception as error:  # noqa: BLE001  likewise

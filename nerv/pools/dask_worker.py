@@ -10,6 +10,7 @@ are busy.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import threading
 from collections.abc import Mapping
@@ -38,6 +39,8 @@ LOOK: Final = 0.5
 """Seconds after which a call's thread looks whether anybody still waits for it."""
 FUNCTIONS: Final = 256
 """Functions that a worker keeps unpickled."""
+
+_log: Final = logging.getLogger("nerv.pools")
 
 
 class Attempt:
@@ -146,7 +149,7 @@ def perform(key: str, topic: str, function: bytes, body: bytes, *far: Any) -> An
     error, attempt.error = attempt.error, None
     if error is not None:
         raise error if isinstance(error, Exception) else CarriedError(error)
-    if type(attempt.value) in STEERING:
+    if id(type(attempt.value)) in STEERING:
         attempt.say(OUTCOME)
     return attempt.value
 
@@ -229,8 +232,14 @@ def save(files: dict[str, str], dask_worker: Worker) -> list[str]:
     """Called in the worker's event loop: write results that are here to files; returns the keys of those written."""
     written = []
     for key, file in files.items():
-        if key in dask_worker.data:
-            with open(file, "xb") as place:
-                place.write(packed_without_script(dask_worker.data[key]))
-            written.append(key)
+        if key not in dask_worker.data:
+            continue
+        try:
+            raw = packed_without_script(dask_worker.data[key])
+        except Exception:  # noqa: BLE001  whatever pickling it raises, the others are saved
+            _log.exception("a result is lost with its cluster: it can't be pickled")
+            continue
+        with open(file, "xb") as place:
+            place.write(raw)
+        written.append(key)
     return written

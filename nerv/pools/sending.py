@@ -29,7 +29,8 @@ from nerv.pools.wire import PROTOCOL, packed, unsendable
 from nerv.references import Outputs, Reference, Template, given
 from nerv.tasks import TaskDef
 
-SCALARS: Final = frozenset({int, float, bool, str, bytes, complex, type(None)})
+SCALARS: Final = frozenset(map(id, (int, float, bool, str, bytes, complex, type(None))))
+"""By `id`: a value's class may be one that can't be hashed."""
 SHORT: Final = 1000
 """Characters or bytes that a param or result may have to be sent along with a context, whether or not it is used."""
 PLACES: Final = 1024
@@ -85,10 +86,10 @@ class Sender:
         if problem is not None:
             return problem
         for index, value in enumerate(task.args):
-            if value.__class__ not in SCALARS and not self._is_sendable(value):
+            if id(value.__class__) not in SCALARS and not self._is_sendable(value):
                 return _argument_objection(*_culprit(given(value), f"args[{index}]"))
         for key, value in task.kwargs.items():
-            if value.__class__ not in SCALARS and not self._is_sendable(value):
+            if id(value.__class__) not in SCALARS and not self._is_sendable(value):
                 return _argument_objection(*_culprit(given(value), f"kwargs[{key!r}]"))
         return None
 
@@ -104,7 +105,7 @@ class Sender:
             return True
         if isinstance(node, Template):
             return all(self._is_sendable(part) for part in node.parts)
-        if node.__class__ in SCALARS or id(node) in self._checked:
+        if id(node.__class__) in SCALARS or id(node) in self._checked:
             return True
         if _refusal(node) is not None:
             return False
@@ -242,7 +243,7 @@ def _short(values: Any) -> dict[str, Any]:
     return {
         key: value
         for key, value in values.items()
-        if value.__class__ in SCALARS and (value.__class__ not in (str, bytes) or len(value) <= SHORT)
+        if id(value.__class__) in SCALARS and (value.__class__ not in (str, bytes) or len(value) <= SHORT)
     }
 
 

@@ -21,6 +21,7 @@ from dask.utils_test import GetFunctionTestMixin, add, inc  # noqa: E402
 
 from nerv.interop.dask import get, quick  # noqa: E402
 from nerv.interop.dask.nodes import Culled, as_nodes  # noqa: E402
+from tests.handshake import Odd, give  # noqa: E402
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -50,6 +51,11 @@ class TestAttended(GetFunctionTestMixin):
 
 def diamond():
     return {"a": (inc, 1), "b": (inc, "a"), "c": (inc, "a"), "d": (add, "b", "c")}
+
+
+def test_a_value_whose_class_has_no_hash_is_an_argument():
+    mine = Odd()
+    assert get({"a": (give, mine), "b": (give, [mine])}, ["a", "b"]) == (mine, [mine])
 
 
 ATTENDED = {"callbacks": [(None,) * 5]}

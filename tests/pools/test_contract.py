@@ -11,7 +11,7 @@ import pytest
 
 import nerv
 from nerv import Output, TaskDef, WorkerCrashedError, WorkflowDefinitionError, WorkflowManager
-from tests.handshake import PATIENCE, ended, eventually, flow, kinds, statuses
+from tests.handshake import PATIENCE, Odd, ended, eventually, flow, kinds, odd, statuses
 
 # ---- what the tasks do: each function also as a coroutine, by the same name with _async behind it --------------------
 
@@ -38,6 +38,15 @@ def raise_base(name):
 
 def tell(ctx, x):
     return ctx.task_id, ctx.workflow_name, ctx.execution_id, ctx.attempt, ctx["p"], dict(ctx.results), ctx.cancelled, x
+
+
+def unfit():
+    """What no set and no pickle takes."""
+    return odd()
+
+
+async def unfit_async():
+    return odd()
 
 
 def report(ctx):
@@ -244,6 +253,19 @@ class TestEveryPool:
         assert str(execution["error"]) == "a value"
         if pool.is_here:
             assert execution["b"][0][0] is execution["a"]
+
+    def test_takes_a_result_whose_class_has_no_hash(self, pool, manager):
+        """It is a result like any other; only a worker process can't send it back. Nobody waits for ever for it."""
+        tasks = pool.task("a", unfit), pool.task("b", identity, 1, dependencies=["a"]), pool.task("c", identity, 2)
+        execution = ended(manager(failure_policy="continue").start(flow(*tasks)))
+        assert execution["c"] == 2
+        if pool.kind == "process":
+            assert statuses(execution) == {"a": "FAILED", "b": "SKIPPED", "c": "COMPLETED"}
+            assert "task 'a': its result (a Odd) can't be sent back" in str(execution.failures["a"])
+            return
+        assert execution["b"] == 1
+        if pool.is_here:  # a cluster has it, but has no way to send it
+            assert type(execution["a"]) is Odd
 
     def test_runs_each_task_once(self, pool, manager, tmp_path):
         """Two hundred tasks with edges between them, however they are handed out."""

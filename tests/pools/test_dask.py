@@ -20,6 +20,7 @@ import nerv.journal.sqlite  # noqa: E402  here: pytest's rewriting of modules an
 from nerv import (  # noqa: E402
     Output,
     Param,
+    ResultUnavailableError,
     RetryPolicy,
     TaskDef,
     TaskMetadata,
@@ -193,6 +194,16 @@ def test_a_cluster_of_its_own_leaves_results_behind_when_it_is_closed():
     execution = nerv.run(flow(*tasks), pools=pools, default_pool="mine")
     assert execution["c"] == len(execution["a"]) == MEGABYTE
     assert execution["b"] != os.getpid()
+
+
+def test_one_that_cannot_leave_it_takes_no_other_along():
+    """On one worker, in the order in which they are written to files: the first can't be."""
+    tasks = [TaskDef("lock", threading.Lock), TaskDef("b", grown, args=(None,), dependencies=["lock"])]
+    pools = {"mine": {"kind": "dask", "workers": 1}}
+    execution = nerv.run(flow(*tasks), pools=pools, default_pool="mine")
+    assert len(execution["b"]) == MEGABYTE
+    with pytest.raises(ResultUnavailableError, match="ask for results while the cluster is there"):
+        execution["lock"]
 
 
 def test_a_task_on_the_cluster_steers(manager):

@@ -134,25 +134,25 @@ def evaluate(node: Any, values: Mapping[Any, Any]) -> Any:
         values: results by key; it may hold more than the node needs.
     """
     kind = node.__class__
-    if kind in _PLAIN:
+    if id(kind) in _PLAIN:
         return node
     if kind is Task:
-        args = [arg if arg.__class__ in _PLAIN else evaluate(arg, values) for arg in node.args]
+        args = [arg if id(arg.__class__) in _PLAIN else evaluate(arg, values) for arg in node.args]
         if node.kwargs:
             return node.func(*args, **{name: evaluate(arg, values) for name, arg in node.kwargs.items()})
         return node.func(*args)
     if kind is Alias:
         return values[node.target]
     if kind is List:
-        return [arg if arg.__class__ in _PLAIN else evaluate(arg, values) for arg in node.args]
+        return [arg if id(arg.__class__) in _PLAIN else evaluate(arg, values) for arg in node.args]
     if kind is TaskRef:
         return values[node.key]
-    if kind in _CONTAINERS:
+    if id(kind) in _CONTAINERS:
         return kind.constructor([evaluate(arg, values) for arg in node.args])
     if isinstance(node, GraphNode):
         return node({key: values[key] for key in node.dependencies})
     return values[node.key] if isinstance(node, TaskRef) else node
 
 
-_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
-_CONTAINERS: Final = frozenset({Tuple, Set, Dict})
+_PLAIN: Final = frozenset(map(id, (str, int, float, bool, bytes, type(None))))  # a user's class may not be hashable
+_CONTAINERS: Final = frozenset(map(id, (Tuple, Set, Dict)))
