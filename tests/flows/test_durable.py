@@ -11,9 +11,9 @@ import pytest
 
 from nerv import Expand, Flow, Manual, Output, RetryPolicy, TaskDef, WorkflowManager, WorkflowStatus
 from nerv.stations import DIRECT
+from tests.handshake import PATIENCE
 from tests.nodes.test_regrowth import Cut
 
-LONG = 20.0
 MESSAGES = 5
 
 CALLS: list[str] = []
@@ -99,7 +99,7 @@ def feed(execution, known=0, *, closed=False):
         for message in range(MESSAGES):
             execution.signal(f"ask[{message}]", 100 + message)
     assert execution.close() is not closed
-    assert execution.wait(LONG), execution.summary()
+    assert execution.wait(PATIENCE), execution.summary()
 
 
 def is_kept(workflow, task_id):
@@ -210,7 +210,7 @@ def cut_everywhere(shape, outcome, **settings):
             again = manager.start(flow, execution_id="x")
             if not closed:
                 feed(again, known)
-            assert again.wait(LONG), (writes, again.summary())
+            assert again.wait(PATIENCE), (writes, again.summary())
             assert outcome(again) == wanted, writes
         assert not done & set(CALLS), writes
         check(journal, flow)

@@ -7,7 +7,6 @@ import pytest
 from nerv import (
     Expand,
     Flow,
-    Manual,
     NervError,
     OnSignal,
     Output,
@@ -17,53 +16,8 @@ from nerv import (
     WorkflowManager,
     WorkflowStatus,
 )
-
-LONG = 20.0
-"""Seconds that a wait may take before it counts as a hang."""
-
-FED = Flow("f").triggered_by(Manual())
-
-
-class Gauge:
-    """Counts how many are inside, and the most that ever were."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.now = self.most = 0
-
-    def __enter__(self):
-        with self.lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-
-    def __exit__(self, *_):
-        with self.lock:
-            self.now -= 1
-
-
-def same(m):
-    return m
-
-
-def again(m):
-    return m
-
-
-def odd_fails(m):
-    if m % 2:
-        raise ValueError(m)
-    return m
-
-
-def fed(flow, messages, params=None, **settings):
-    """Send these messages through, and wait for the end."""
-    with WorkflowManager(**{"workers": 4, **settings}) as manager:
-        execution = manager.start(flow.build(), params)
-        for message in messages:
-            execution.send(message)
-        assert execution.close()
-        assert execution.wait(LONG), execution.summary()
-    return execution
+from tests.flows.helpers import FED, again, fed, odd_fails, same
+from tests.handshake import PATIENCE, Gauge
 
 
 def status(execution, task_id):
@@ -95,19 +49,19 @@ def test_messages_may_be_in_different_nodes_at_once():
 
     def first(m):
         if m == 1:
-            both.wait(LONG)
+            both.wait(PATIENCE)
         return m
 
     def second(m):
         if m == 0:
-            both.wait(LONG)
+            both.wait(PATIENCE)
 
     assert fed(FED.then(first).then(second), range(2)).failures == {}
 
 
 def test_behind_a_buffer_messages_are_together():
     all_of_them = threading.Barrier(4)
-    execution = fed(FED.buffer().then(TaskDef("meet", lambda m: all_of_them.wait(LONG))), range(4))
+    execution = fed(FED.buffer().then(TaskDef("meet", lambda m: all_of_them.wait(PATIENCE))), range(4))
     assert sorted(execution[f"meet[{i}]"] for i in range(4)) == [0, 1, 2, 3]
 
 
@@ -117,7 +71,7 @@ def test_a_limit_is_never_exceeded_and_fully_used(limit):
 
     def meet(m):
         with gauge:
-            full.wait(LONG)
+            full.wait(PATIENCE)
         return m
 
     execution = fed(FED.buffer(max_parallel=limit).then(meet), range(limit * 20), workers=8)
@@ -135,7 +89,7 @@ def test_a_message_that_waits_counts():
         assert status(execution, "ask[1]") == "PENDING"
         execution.signal("ask[0]", "first")
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert (execution["same[0]"], execution["same[1]"]) == ("first", "second")
     started = [task for task in execution.sequence if "[" in task]
     assert started == ["ask[0]", "same[0]", "ask[1]", "same[1]"]
@@ -146,7 +100,7 @@ def test_a_slow_message_doesnt_hold_the_others_behind_a_buffer():
 
     def node(m):
         if not m:
-            slow.wait(LONG)
+            slow.wait(PATIENCE)
         return m
 
     def count(m):
@@ -157,11 +111,11 @@ def test_a_slow_message_doesnt_hold_the_others_behind_a_buffer():
         for m in range(10):
             execution.send(m)
         for _ in range(9):
-            assert done.acquire(timeout=LONG)
+            assert done.acquire(timeout=PATIENCE)
         assert status(execution, "count[0]") == "PENDING"
         slow.set()
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
 
 
 def test_collect_makes_one_wire_of_them_again():
@@ -169,7 +123,7 @@ def test_collect_makes_one_wire_of_them_again():
     together = threading.Barrier(2)
 
     def meet(m):
-        together.wait(LONG)
+        together.wait(PATIENCE)
         return m
 
     def alone(m):
@@ -249,7 +203,7 @@ def test_send_gives_the_id_of_the_lane():
         execution = manager.start(FED.then(first).then(second).build())
         sent = [execution.send(1), execution.send(2)]
         execution.close()
-        execution.wait(LONG)
+        execution.wait(PATIENCE)
     assert len({*sent}) == 2
     for number, lane in enumerate(sent):
         seen = [chain for lane_id, chain in lanes if lane_id == lane]
@@ -264,12 +218,12 @@ def test_everything_runs_with_one_worker():
 def test_a_cancelled_flow_ends():
     hold = threading.Event()
     with WorkflowManager(workers=2, grace=0.2) as manager:
-        execution = manager.start(FED.then(TaskDef("hold", lambda m: hold.wait(LONG))).then(same).build())
+        execution = manager.start(FED.then(TaskDef("hold", lambda m: hold.wait(PATIENCE))).then(same).build())
         for m in range(5):
             execution.send(m)
         execution.cancel("enough")
         hold.set()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert execution.status is WorkflowStatus.CANCELLED
         with pytest.raises(NervError, match="no more messages"):
             execution.send(6)
@@ -283,7 +237,7 @@ def test_a_paused_flow_takes_messages():
         execution.send(1)
         execution.resume()
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert execution["same[0]"] == 1
 
 
@@ -324,7 +278,7 @@ def test_messages_may_come_from_many_threads():
         for thread in threads:
             thread.join()
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert execution.result == 400
     assert sorted(execution[f"again[{i}]"] for i in range(400)) == sorted([*range(100)] * 4)
 
@@ -335,7 +289,7 @@ def test_every_signal_of_a_name_is_a_message():
         assert all(execution.signal("go", m) for m in range(3))
         execution.signal("other", 7)
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert [execution[f"same[{i}]"] for i in range(3)] == [0, 1, 2]
     assert execution.result == 3
 

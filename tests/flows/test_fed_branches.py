@@ -5,11 +5,8 @@ import threading
 import pytest
 
 from nerv import MemoryJournal, TaskDef, WorkflowDefinitionError, WorkflowManager
-from tests.flows.test_fed import FED, LONG, Gauge, again, fed, same
-
-
-def is_odd(m):
-    return m % 2
+from tests.flows.helpers import FED, again, fed, is_odd, same
+from tests.handshake import PATIENCE, Gauge
 
 
 def is_big(m):
@@ -22,7 +19,7 @@ def meeting(gauge, size):
 
     def meet(m):
         with gauge:
-            barrier.wait(LONG)
+            barrier.wait(PATIENCE)
         return m * 10
 
     return meet
@@ -99,7 +96,7 @@ def test_a_when_in_a_when():
 def kept_flow(gauge, hold):
     def inside(m):
         with gauge:
-            hold.wait(LONG)
+            hold.wait(PATIENCE)
         return m
 
     return FED.then(same).when(is_odd).buffer(2).then(inside).end_when().build()
@@ -116,7 +113,7 @@ def test_a_kept_flow_goes_on_behind_the_buffer_of_a_branch():
     hold.set()
     with WorkflowManager(journal=journal, workers=8) as manager:
         (again,) = manager.recover(kept_flow(gauge, hold))
-        assert again.wait(LONG), again.summary()
+        assert again.wait(PATIENCE), again.summary()
         assert [again[f"inside[{m}]"] for m in range(1, 10, 2)] == [1, 3, 5, 7, 9]
     assert 1 <= gauge.most <= 2
 

@@ -8,19 +8,16 @@ from nerv import (
     Buffer,
     DeliveryState,
     Expand,
-    Flow,
     JournalNode,
-    Manual,
     MemoryJournal,
     Output,
     Param,
     TaskDef,
     WorkflowManager,
 )
+from tests.flows.helpers import FED, odd_fails
 from tests.handshake import PATIENCE, eventually
 from tests.test_wires import Post
-
-FED = Flow("f").triggered_by(Manual())
 
 
 def first(m):
@@ -29,12 +26,6 @@ def first(m):
 
 def second(m):
     return m + 1
-
-
-def odd_fails(m):
-    if m % 2:
-        raise ValueError(m)
-    return m
 
 
 def fed(flow, messages, **options):

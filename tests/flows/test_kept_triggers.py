@@ -8,13 +8,10 @@ import pytest
 from nerv import Every, Flow, Gate, MemoryJournal, OnSignal, Schedule, Watch, Workflow, WorkflowManager
 from nerv.journal.base import Batch
 from nerv.testing import FakeClock
+from tests.flows.helpers import same
 from tests.flows.lives import EPOCH, Lives
 from tests.flows.test_triggers import write
 from tests.handshake import ended, eventually
-
-
-def same(m):
-    return m
 
 
 def at(*clock):

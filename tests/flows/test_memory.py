@@ -15,7 +15,6 @@ from nerv import (
     Expand,
     Flow,
     Loop,
-    Manual,
     MemoryJournal,
     OnSignal,
     ResultUnavailableError,
@@ -28,27 +27,9 @@ from nerv import (
 )
 from nerv.progress.tally import Tally
 from nerv.sparse import Sparse
-from tests.handshake import eventually
+from tests.flows.helpers import FED, again, odd_fails, same
+from tests.handshake import PATIENCE, eventually
 from tests.rig import Rig
-
-LONG = 20.0
-"""Seconds that a wait may take before it counts as a hang."""
-
-FED = Flow("f").triggered_by(Manual())
-
-
-def same(m):
-    return m
-
-
-def again(m):
-    return m
-
-
-def odd_fails(m):
-    if m % 2:
-        raise ValueError(m)
-    return m
 
 
 def at_the_second_try(ctx, m):
@@ -105,13 +86,13 @@ class Run:
                 for _ in range(pause):
                     rig.pools.step()
                 if pause > 3 and watched:
-                    rig.manager.event_bus.flush(execution.log, LONG)
+                    rig.manager.event_bus.flush(execution.log, PATIENCE)
                     self.followed += [told(next(followed)) for _ in range(len(self.followed), len(execution.log))]
             rig.go(until=40)
             execution.close()
             rig.go()
             self.followed += map(told, followed)
-            assert execution.wait(LONG)
+            assert execution.wait(PATIENCE)
 
 
 def told(event):
@@ -270,7 +251,7 @@ def test_with_a_journal_what_is_forgotten_was_written(durability):
     with WorkflowManager(workers=2, keep=5, history_limit=0, journal=journal, durability=durability) as manager:
         execution = manager.start(flow.build(), execution_id="x")
         for i in range(300):
-            assert room.acquire(timeout=LONG)
+            assert room.acquire(timeout=PATIENCE)
             execution.send(i)
         with manager.engine.lock:
             held = sizes(execution) | {f"Kept.{name}": len(value) for name, value in fields_of(execution._live.kept)
@@ -279,7 +260,7 @@ def test_with_a_journal_what_is_forgotten_was_written(durability):
         with pytest.raises(ResultUnavailableError, match="the journal has its events"):
             execution["last[0]"]
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         events = list(journal.events("x"))
         assert [event.seq for event in events] == list(range(1, len(execution.log) + 1))
         results = {event.task_id: event.data["result"] for event in events if event.type == "TASK_COMPLETED"}
@@ -297,13 +278,13 @@ def test_twenty_thousand_messages_through_a_buffer_and_two_steps():
     with WorkflowManager(workers=4, keep=100, history_limit=10) as manager:
         execution = manager.start(flow.build())
         for i in range(20_000):
-            assert room.acquire(timeout=LONG)
+            assert room.acquire(timeout=PATIENCE)
             execution.send(i)
             if i % 1000 == 999:
                 with manager.engine.lock:
                     most = {name: max(size, most.get(name, 0)) for name, size in sizes(execution).items()}
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert execution.result == 20_000
     assert execution.status is WorkflowStatus.COMPLETED
     assert execution.project("progress")["completed"] == 40_003
@@ -379,7 +360,7 @@ def test_a_handler_that_hangs_is_given_every_event_in_the_end():
     heard, go_on = [], threading.Event()
 
     def handler(event):
-        assert go_on.wait(LONG)
+        assert go_on.wait(PATIENCE)
         heard.append((event.seq, event.task_id, event.data.get("result")))
 
     with Rig(keep=0, history_limit=0) as rig:
@@ -388,12 +369,12 @@ def test_a_handler_that_hangs_is_given_every_event_in_the_end():
         sent(rig, execution, range(50))
         assert len(execution.log.records) == len(execution.log)
         go_on.set()
-        assert rig.manager.event_bus.flush(execution.log, LONG)
+        assert rig.manager.event_bus.flush(execution.log, PATIENCE)
         sent(rig, execution, [50])
         assert len(execution.log.records) < 10
         execution.close()
         rig.go()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert [one[1:] for one in heard if one[1].startswith("same[")] == [(f"same[{i}]", i) for i in range(51)]
     assert [seq for seq, *_ in heard] == sorted(seq for seq, *_ in heard)
 
@@ -407,7 +388,7 @@ class SlowJournal(MemoryJournal):
         self.gate.set()
 
     def write(self, batch, *, sync=True):
-        assert self.gate.wait(LONG)
+        assert self.gate.wait(PATIENCE)
         super().write(batch, sync=sync)
 
 
@@ -424,7 +405,7 @@ def test_a_lane_isnt_forgotten_before_it_is_written():
         assert len(execution.log.records) == len(execution.log)
         journal.gate.set()
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert [event.seq for event in journal.events("x")] == list(range(1, len(execution.log) + 1))
 
 
@@ -644,12 +625,12 @@ def test_whoever_looks_while_lanes_are_folded_sees_something_that_was():
             execution.send(i)
             if i % 20 == 19:
                 with suppress(ResultUnavailableError):
-                    manager.event_bus.flush(execution.log, LONG)
+                    manager.event_bus.flush(execution.log, PATIENCE)
                 execution.project("progress")
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         stop.set()
         for thread in looking:
-            thread.join(LONG)
+            thread.join(PATIENCE)
     assert wrong == []
     assert execution.result == 600

@@ -19,14 +19,9 @@ from nerv import (
 )
 from nerv.journal.base import Batch
 from nerv.testing import FaultyJournal
+from tests.flows.helpers import FED, same
 from tests.flows.lives import Lives
 from tests.handshake import Hold, ended, eventually, reached
-
-FED = Flow("f").triggered_by(Manual())
-
-
-def same(m):
-    return m
 
 
 def fails(m):

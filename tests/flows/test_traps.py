@@ -33,29 +33,9 @@ from nerv import (
     run,
 )
 from nerv.testing import FakeClock
-from tests.handshake import eventually
+from tests.flows.helpers import FED, fed, inc, same
+from tests.handshake import PATIENCE, eventually
 from tests.nodes.helpers import go, of
-
-FED = Flow("f").triggered_by(Manual())
-LONG = 20.0
-
-
-def same(m):
-    return m
-
-
-def inc(m):
-    return m + 1
-
-
-def fed(flow, messages, **settings):
-    with WorkflowManager(**{"workers": 4, **settings}) as manager:
-        execution = manager.start(flow.build())
-        for message in messages:
-            execution.send(message)
-        execution.close()
-        assert execution.wait(LONG), execution.summary()
-    return execution
 
 
 @pytest.mark.parametrize("flow", [FED.then(inc), FED.buffer().then(inc), FED.buffer(3).then(inc)])
@@ -91,7 +71,7 @@ def test_who_is_done_is_told_by_closing_and_not_by_guessing():
             eventually(lambda message=message: execution.task(f"inc[{message}]").status.name == "COMPLETED")
             assert not execution.status.is_final
         assert execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert execution.result == 5
 
 
@@ -99,7 +79,7 @@ def test_who_is_done_is_told_by_closing_and_not_by_guessing():
 def test_a_flow_that_is_closed_takes_no_more_and_ends_what_came(flow):
     """[45] Accepting and running are two things: it ends when nothing queues and nothing is in flight."""
     hold = threading.Event()
-    first = TaskDef("hold", lambda m: hold.wait(LONG) and m)
+    first = TaskDef("hold", lambda m: hold.wait(PATIENCE) and m)
     with WorkflowManager(workers=4) as manager:
         execution = manager.start(Flow("f", (FED.then(first).steps + flow.steps), Manual()).build())
         for message in range(100):
@@ -109,7 +89,7 @@ def test_a_flow_that_is_closed_takes_no_more_and_ends_what_came(flow):
             execution.send(100)
         assert not execution.wait(0)
         hold.set()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert execution.result == 100
     assert execution["same[99]"] == 100
 
@@ -125,7 +105,7 @@ def test_a_lane_that_waits_is_never_the_one_that_is_forgotten():
         assert [one.task_id for one in execution.waiting() if "[" in one.task_id] == ["ask[0]"]
         execution.signal("ask[0]", "found")
         execution.close()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert execution["end[0]"] == "found"
 
 
@@ -182,13 +162,13 @@ def test_the_first_failure_in_time_is_the_one_that_is_named():
     def fails(item):
         calls.append(item)
         if item == 0:
-            second_failed.wait(LONG)
+            second_failed.wait(PATIENCE)
         raise ValueError(item)
 
     with WorkflowManager(workers=2) as manager:
         manager.event_bus.subscribe("TASK_FAILED", lambda event: event.task_id == "b[1]" and second_failed.set())
         execution = manager.start(of(Buffer("b", range(10), fails, max_parallel=2)))
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert str(execution.failures["b[1]"]) == "1"
     assert execution.failures["b"] is execution.failures["b[1]"]
     assert sorted(calls) == [0, 1]
@@ -239,7 +219,7 @@ def test_every_kind_of_step_works_wherever_it_stands_in_a_flow(kind, shape):
             for gate in gates:
                 execution.signal(gate.format(message if "go" not in gate else message + 1), "yes")
         execution.close()
-        assert execution.wait(LONG), execution.summary()
+        assert execution.wait(PATIENCE), execution.summary()
     assert [execution.task(f"after[{i}]").status.name for i in range(6)] == ["COMPLETED"] * 6
     assert len(after) == 6
     assert execution.project("progress").failed == 0

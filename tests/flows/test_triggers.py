@@ -9,9 +9,7 @@ import pytest
 
 from nerv import Every, Flow, OnSignal, Schedule, Watch, WorkflowDefinitionError, WorkflowManager
 from nerv.testing import FakeClock
-from tests.handshake import eventually
-
-LONG = 20.0
+from tests.handshake import PATIENCE, eventually
 
 EPOCH = datetime(2026, 3, 28, 12, 0, tzinfo=UTC).timestamp()
 
@@ -34,13 +32,13 @@ class Fed:
 
     def __exit__(self, *_):
         self.execution.close()
-        assert self.execution.wait(LONG)
+        assert self.execution.wait(PATIENCE)
         self.manager.close()
 
     def sent(self):
         """What was sent, once the flow was closed."""
         self.execution.close()
-        assert self.execution.wait(LONG)
+        assert self.execution.wait(PATIENCE)
         return self.came
 
 
@@ -89,7 +87,7 @@ def test_a_cancelled_flow_has_no_alarm():
         over = threading.Event()
         fed.execution._live.on_end.append(over.set)
         fed.execution.cancel()
-        assert over.wait(LONG)
+        assert over.wait(PATIENCE)
         assert fed.clock.due is None
         assert fed.came == []
 

@@ -1,11 +1,7 @@
 """Running small workflows to their end, and looking at what became of them."""
 
-import threading
-
 from nerv import Workflow, WorkflowManager
-
-LONG = 20.0
-"""Seconds that a wait may take before it counts as a hang."""
+from tests.handshake import ended
 
 
 def of(*tasks, name="w", **options):
@@ -15,9 +11,7 @@ def of(*tasks, name="w", **options):
 def go(*tasks, params=None, workers=4, **settings):
     """Run these tasks to their end; a failure isn't raised."""
     with WorkflowManager(workers=workers, **settings) as manager:
-        execution = manager.start(of(*tasks), params)
-        assert execution.wait(LONG), f"it hangs: {execution.summary()}"
-    return execution
+        return ended(manager.start(of(*tasks), params))
 
 
 def status(execution, task_id):
@@ -27,24 +21,6 @@ def status(execution, task_id):
 def statuses(execution):
     """Id -> status of all tasks, those that were added too."""
     return {task: entry["status"].name for task, entry in execution.state["tasks"].items()}
-
-
-class Gauge:
-    """Counts how many are inside, and the most that ever were."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.now = self.most = self.calls = 0
-
-    def __enter__(self):
-        with self.lock:
-            self.now += 1
-            self.calls += 1
-            self.most = max(self.most, self.now)
-
-    def __exit__(self, *_):
-        with self.lock:
-            self.now -= 1
 
 
 def inc(value):

@@ -25,7 +25,8 @@ from nerv import (
     run,
     task,
 )
-from tests.nodes.helpers import LONG, Gauge, double, fail, go, inc, of, same, status, statuses
+from tests.handshake import PATIENCE, Gauge
+from tests.nodes.helpers import double, fail, go, inc, of, same, status, statuses
 
 
 def third_fails(value):
@@ -85,7 +86,7 @@ def test_results_go_to_their_items_whoever_is_quicker():
 
     def target(index):
         if index < 5:
-            assert turn[index + 1].wait(LONG)
+            assert turn[index + 1].wait(PATIENCE)
         turn[index].set()
         return index
 
@@ -100,7 +101,7 @@ def test_a_buffer_of_nothing_completes_at_once():
 
 def test_items_run_together():
     barrier = threading.Barrier(5)
-    assert go(Buffer("b", range(5), lambda _: barrier.wait(LONG)), workers=5).status.name == "COMPLETED"
+    assert go(Buffer("b", range(5), lambda _: barrier.wait(PATIENCE)), workers=5).status.name == "COMPLETED"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
@@ -109,10 +110,10 @@ def test_max_parallel_is_never_exceeded_and_fully_used(limit):
 
     def target(_):
         with gauge:
-            barrier.wait(LONG)
+            barrier.wait(PATIENCE)
 
     execution = go(Buffer("b", range(6 * limit), target, max_parallel=limit), workers=6)
-    assert (gauge.most, gauge.calls, execution["b"].successful) == (limit, 6 * limit, 6 * limit)
+    assert (gauge.most, gauge.total, execution["b"].successful) == (limit, 6 * limit, 6 * limit)
 
 
 def test_throttled_items_start_in_order():
@@ -149,7 +150,7 @@ def test_an_item_counts_until_all_that_it_added_has_ended():
 
     nested = Workflow("n", [Buffer("in", [1, 2, 3], inner, max_parallel=1)])
     go(Buffer("b", range(6), nested, max_parallel=2), workers=6)
-    assert gauge.calls == 18
+    assert gauge.total == 18
     assert gauge.most <= 2
 
 
@@ -173,7 +174,7 @@ def test_running_items_are_told_when_another_has_failed():
 
     def target(ctx, item):
         if item:
-            assert begun.wait(LONG)
+            assert begun.wait(PATIENCE)
             raise ValueError(item)
         begun.set()
         while not ctx.cancelled:
@@ -192,7 +193,7 @@ def test_a_running_item_isnt_tried_again_when_another_has_failed():
     def target(ctx, item):
         calls.append(item)
         if item:
-            assert begun.wait(LONG)
+            assert begun.wait(PATIENCE)
             raise TerminalError(item)
         begun.set()
         while not ctx.cancelled:
@@ -330,7 +331,7 @@ def test_fire_and_forget_answers_at_once_and_the_execution_waits():
         return dispatched
 
     execution = go(
-        Buffer("b", [1, 2], lambda _: gate.wait(LONG), collect=False), TaskDef("after", after, args=(Output("b"),))
+        Buffer("b", [1, 2], lambda _: gate.wait(PATIENCE), collect=False), TaskDef("after", after, args=(Output("b"),))
     )
     assert execution["after"] == BufferDispatched(2)
     assert execution.status.name == "COMPLETED"
@@ -352,7 +353,7 @@ def test_a_collector_goes_on_with_a_quorum():
 
     def target(item):
         if item == 2:
-            assert gate.wait(LONG)
+            assert gate.wait(PATIENCE)
         return item
 
     collector = Collector("c", "b", quorum=2)
@@ -386,7 +387,7 @@ def test_a_collector_may_be_late():
     gate = threading.Event()
 
     def target(_):
-        assert gate.wait(LONG)
+        assert gate.wait(PATIENCE)
 
     collector = Collector("c", "b", timeout=0.05, fallback="late")
     opener = TaskDef("open", lambda _: gate.set(), args=(Output("c"),))

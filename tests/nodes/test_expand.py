@@ -20,7 +20,8 @@ from nerv import (
     run,
 )
 from nerv.errors import WorkflowDefinitionError
-from tests.nodes.helpers import LONG, Gauge, fail, go, inc, of, same, status, statuses
+from tests.handshake import PATIENCE, Gauge
+from tests.nodes.helpers import fail, go, inc, of, same, status, statuses
 
 
 def two():
@@ -144,7 +145,7 @@ def test_the_parent_fails_when_all_that_it_added_has_ended():
     gate = threading.Event()
 
     def slow():
-        gate.wait(LONG)
+        gate.wait(PATIENCE)
         return "done"
 
     def quick():
@@ -217,7 +218,7 @@ def test_an_expander_holds_no_worker():
 
 def test_added_tasks_really_run_together():
     barrier = threading.Barrier(4)
-    tasks = [TaskDef(f"x{i}", barrier.wait, args=(LONG,)) for i in range(4)]
+    tasks = [TaskDef(f"x{i}", barrier.wait, args=(PATIENCE,)) for i in range(4)]
     assert go(TaskDef("grow", lambda: Expand(tasks)), workers=4).status.name == "COMPLETED"
 
 
@@ -267,9 +268,9 @@ def test_cancelling_ends_parent_and_children():
         execution = manager.start(
             of(TaskDef("grow", lambda: Expand([TaskDef("x", wait), TaskDef("y", same, dependencies=["x"])])))
         )
-        assert begun.wait(LONG)
+        assert begun.wait(PATIENCE)
         execution.cancel("enough")
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert set(statuses(execution).values()) == {"CANCELLED"}
     assert execution.status.name == "CANCELLED"
 
@@ -285,7 +286,7 @@ def test_a_timeout_is_of_the_whole():
 
     execution = go(TaskDef("grow", lambda: Expand([TaskDef("x", deaf)]), timeout=0.05))
     assert type(execution.failures["grow"]).__name__ == "TaskTimeoutError"
-    assert gauge.calls == 1
+    assert gauge.total == 1
     assert status(execution, "grow/x") == "CANCELLED"
 
 

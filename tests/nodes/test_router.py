@@ -16,7 +16,8 @@ from nerv import (
     WorkflowDefinitionError,
     WorkflowManager,
 )
-from tests.nodes.helpers import LONG, fail, go, of, same, status, statuses
+from tests.handshake import PATIENCE
+from tests.nodes.helpers import fail, go, of, same, status, statuses
 
 
 def named(task_id, *needs, **options):
@@ -233,7 +234,7 @@ def test_joins_after_random_routes_do_what_the_reference_says():
             drawn, random = Drawn(), Random(seed)
             drawn.block([], 3, random)
             execution = manager.start(drawn.workflow())
-            assert execution.wait(LONG), seed
+            assert execution.wait(PATIENCE), seed
             expected = drawn.expected()
             assert statuses(execution) == expected, seed
             assert execution.status.name == "COMPLETED", seed

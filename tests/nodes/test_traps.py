@@ -22,7 +22,8 @@ from nerv import (
     WorkflowManager,
 )
 from nerv.families import Families
-from tests.nodes.helpers import LONG, double, fail, go, inc, of, same, statuses
+from tests.handshake import PATIENCE
+from tests.nodes.helpers import double, fail, go, inc, of, same, statuses
 
 
 def test_a_result_finds_its_item_by_place_whatever_the_ids_look_like():
@@ -65,7 +66,7 @@ def test_a_buffer_completes_once():
     """[39] However its items end together."""
     for _ in range(50):
         barrier = threading.Barrier(4)
-        execution = go(Buffer("b", range(4), lambda _, b=barrier: b.wait(LONG)), workers=4)
+        execution = go(Buffer("b", range(4), lambda _, b=barrier: b.wait(PATIENCE)), workers=4)
         ends = [event for event in execution.events() if event.type == "TASK_COMPLETED" and event.task_id == "b"]
         assert len(ends) == 1
 
@@ -85,7 +86,9 @@ def test_a_buffer_never_waits_and_a_collector_does():
     """[42, 43] Dispatching and collecting are two nodes; the number of items is known to the collector."""
     gate = threading.Event()
     between = TaskDef("between", gate.set, dependencies=["b"])
-    execution = go(Buffer("b", range(3), lambda i: gate.wait(LONG) and i, collect=False), between, Collector("c", "b"))
+    execution = go(
+        Buffer("b", range(3), lambda i: gate.wait(PATIENCE) and i, collect=False), between, Collector("c", "b")
+    )
     assert list(execution["c"]) == [0, 1, 2]
 
 
@@ -98,7 +101,7 @@ def test_two_runs_over_the_same_way_share_no_lane():
     workflow = of(Buffer("b", range(3), lane))
     with WorkflowManager() as manager:
         runs = [manager.start(workflow) for _ in range(3)]
-        assert all(execution.wait(LONG) for execution in runs)
+        assert all(execution.wait(PATIENCE) for execution in runs)
     assert len({one for execution in runs for one in execution["b"]}) == 9
 
 
@@ -140,7 +143,7 @@ def test_every_kind_of_step_works_inside_every_other(kind):
     with WorkflowManager(workers=1) as manager:
         execution = manager.start(of(node))
         execution.signal(gate, "yes")
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     expected = [2, "yes"]
     assert execution["n"] == ([expected] if kind == "buffer" else expected) or execution["n"].results == [expected]
     assert execution.status.name == "COMPLETED"
@@ -190,11 +193,11 @@ def test_a_gate_in_the_middle_holds_up_nobody_and_a_pause_forgets_nothing():
     ]  # fmt: skip
     with WorkflowManager(workers=1) as manager:
         execution = manager.start(of(*tasks))
-        assert beside.wait(LONG)
+        assert beside.wait(PATIENCE)
         execution.pause()
         execution.signal("g", [0, False, 2])
         execution.resume()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
     assert list(execution["fan"]) == [1, 1, 3]
     assert tries == [[0, False, 2]] * 3
     assert execution.sequence.count("after") == 3
@@ -212,13 +215,13 @@ def test_what_comes_after_the_timeout_changes_nothing():
     gate, ended = threading.Event(), threading.Event()
 
     def slow():
-        gate.wait(LONG)
+        gate.wait(PATIENCE)
         ended.set()
         return Expand([TaskDef("x", fail)])
 
     execution = go(TaskDef("a", slow, timeout=0.02, fallback="late"))
     gate.set()
-    assert ended.wait(LONG)
+    assert ended.wait(PATIENCE)
     assert (execution["a"], set(statuses(execution))) == ("late", {"a"})
 
 
@@ -246,10 +249,10 @@ def test_alarms_and_signals_belong_to_their_execution():
     with WorkflowManager() as manager:
         one, other = manager.start(of(Gate("g"))), manager.start(of(Gate("g")))
         one.signal("g", 1)
-        assert one.wait(LONG)
+        assert one.wait(PATIENCE)
         assert not other.status.is_final
         other.signal("g", 2)
-        assert other.wait(LONG)
+        assert other.wait(PATIENCE)
     assert (one["g"], other["g"]) == (1, 2)
 
 

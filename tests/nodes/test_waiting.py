@@ -20,7 +20,8 @@ from nerv import (
     WorkflowManager,
 )
 from nerv.testing import WorkflowTester
-from tests.nodes.helpers import LONG, fail, go, inc, of, same, status, statuses
+from tests.handshake import PATIENCE
+from tests.nodes.helpers import fail, go, inc, of, same, status, statuses
 
 NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001  that is what is refused
 
@@ -58,7 +59,7 @@ def test_a_gate_waits_for_its_signal_and_passes_the_value_on():
         assert (waiting.task_id, waiting.prompt, waiting.deadline) == ("g", "go on?", None)
         assert waiting.reason == "signal 'g'"
         assert execution.signal("g", value) is True
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert execution["g"] is execution["after"] is value
         assert execution.waiting() == []
 
@@ -66,20 +67,20 @@ def test_a_gate_waits_for_its_signal_and_passes_the_value_on():
 @pytest.mark.parametrize("value", [None, 0, "", False, ValueError("a value")])
 def test_a_signal_that_comes_early_is_kept(value):
     gate = threading.Event()
-    with Started(TaskDef("before", lambda: gate.wait(LONG)), Gate("g", dependencies=["before"])) as execution:
+    with Started(TaskDef("before", lambda: gate.wait(PATIENCE)), Gate("g", dependencies=["before"])) as execution:
         execution.signal("g", value)
         gate.set()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert execution["g"] is value
 
 
 def test_of_several_signals_of_one_name_the_first_counts():
     gate = threading.Event()
-    with Started(TaskDef("before", lambda: gate.wait(LONG)), Gate("g", dependencies=["before"])) as execution:
+    with Started(TaskDef("before", lambda: gate.wait(PATIENCE)), Gate("g", dependencies=["before"])) as execution:
         assert execution.signal("g", 1) is True
         assert execution.signal("g", 2) is False
         gate.set()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert execution["g"] == 1
         assert [e.data["value"] for e in execution.events() if e.type == "SIGNAL_RECEIVED"] == [1, 2]
 
@@ -91,7 +92,7 @@ def test_a_signal_opens_all_that_wait_for_it_and_nothing_else():
         execution.signal("nobody", 1)
         execution.signal("s", 5)
         execution.signal("g", 6)
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert dict(execution.results) == {"a": 5, "b": 5, "g": 6}
 
 
@@ -106,13 +107,13 @@ def test_a_signals_name_is_text():
         with pytest.raises(TypeError, match="name"):
             execution.signal(3)
         execution.signal("g")
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
 
 
 def test_then_is_called_with_the_value():
     with Started(TaskDef("a", lambda: Wait(signal="s", then=inc)), TaskDef("b", inc, args=(Output("a"),))) as execution:
         execution.signal("s", 1)
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert (execution["a"], execution["b"]) == (2, 3)
 
 
@@ -143,7 +144,7 @@ def test_a_hundred_gates_wait_on_one_worker_and_siblings_go_on():
         until_waiting(execution, *(gate.id for gate in gates))
         for index in reversed(range(100)):
             execution.signal(f"g{index}", index)
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert [execution[f"g{index}"] for index in range(100)] == list(range(100))
         assert execution["beside"] == 1
 
@@ -154,7 +155,7 @@ def test_the_gate_of_an_item_is_signalled_by_its_full_id():
         until_waiting(execution, "b[0]/ok", "b[1]/ok")
         execution.signal("b[1]/ok", "second")
         execution.signal("b[0]/ok", "first")
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert list(execution["b"]) == ["first", "second"]
 
 
@@ -186,7 +187,7 @@ def test_a_gate_that_was_answered_in_time_isnt_late():
         until_waiting(execution, "g")
         assert execution.waiting()[0].deadline > time.time()
         execution.signal("g", 1)
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert execution["g"] == 1
 
 
@@ -194,7 +195,7 @@ def test_cancelling_ends_whoever_waits():
     with Started(Gate("g"), Timer("t", 1000), TaskDef("w", lambda: Wait(signal="s", then=inc))) as execution:
         until_waiting(execution, "g", "t", "w")
         execution.cancel("changed my mind")
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert set(statuses(execution).values()) == {"CANCELLED"}
 
 
@@ -228,7 +229,7 @@ def test_timers_count_on_in_a_pause_and_nothing_starts():
             if event.type == "WORKFLOW_PAUSED" and status(execution, "t") == "PENDING":
                 execution.resume()
         execution.resume()
-        assert execution.wait(LONG)
+        assert execution.wait(PATIENCE)
         assert execution["after"] == 1
 
 
