@@ -147,7 +147,7 @@ class Dispatch:
     def _again(self, pool: Pool, worker: Any) -> Call | None:
         """There was nothing, but perhaps there is when what has happened is in the journal: write it, look again."""
         assert self.recorder is not None
-        self.recorder.commit()
+        self.recorder.commit(pool)
         with self.effects:
             call = self._take(pool, self._now())
             if call is None:

@@ -199,12 +199,15 @@ class Recorder:
                 lambda: self._done >= batches or self.broken is not None or self._is_over, seconds
             )
 
-    def commit(self) -> bool:
-        """Write what there is, here and now, unless somebody is at it already. Whether anything was written."""
+    def commit(self, asking: Pool | None = None) -> bool:
+        """Write what there is, here and now, unless somebody is at it already. Whether anything was written.
+
+        `asking` is the pool that will ask for a call right away, so nobody is called up for its tasks.
+        """
         if not self._writing.acquire(blocking=False):
             return False
         try:
-            if not self._make():
+            if not self._make(asking):
                 return False
         finally:
             self._writing.release()
@@ -266,7 +269,7 @@ class Recorder:
             _log.warning("the journal can't be tidied, so it grows: %s", described(error), exc_info=error)
             return False
 
-    def _make(self) -> bool:
+    def _make(self, asking: Pool | None = None) -> bool:
         """Write what there is, as one batch; who is at that already leaves it. Whether there was anything."""
         if self._maker is not None:
             return False
@@ -274,7 +277,7 @@ class Recorder:
         try:
             shipment = self._gather()
             if shipment is not None:
-                self._write(shipment)
+                self._write(shipment, asking)
         finally:
             self._maker = None
         return shipment is not None
@@ -309,7 +312,7 @@ class Recorder:
             return failure
         return None
 
-    def _write(self, shipment: Shipment) -> None:
+    def _write(self, shipment: Shipment, asking: Pool | None) -> None:
         failure = self._store(shipment.batch)
         self._maker = None  # what is done now may write by itself
         if failure is not None:
@@ -324,14 +327,14 @@ class Recorder:
                 kept.written, kept.ids_written = records, ids
                 kept.on_written(records)
                 if live.scheduler.staging is not None and live.id in engine.lives:
-                    self._clear(live, claims)
+                    self._clear(live, claims, asking)
                 if kept.has_ended and records == len(live.log):
                     engine.effects.noted.extend(live.farewell)
                     live.farewell = []
                     self._ending.pop(live, None)
             self._written.notify_all()
 
-    def _clear(self, live: Live, claims: list[int]) -> None:
+    def _clear(self, live: Live, claims: list[int], asking: Pool | None) -> None:
         """What was claimed may start. If it was careful long enough, so may everything else."""
         staging, kept = live.scheduler.staging, live.kept
         assert staging is not None
@@ -342,7 +345,7 @@ class Recorder:
         if is_over:
             staging.dissolve()
         if claims or is_over:
-            self._engine.moved(live)
+            self._engine.moved(live, asking)
 
     def _fail(self, error: JournalError, shipment: Shipment | None = None) -> None:
         """The journal can't be written any more, `shipment` first: what it keeps ends."""

@@ -11,12 +11,14 @@ from nerv import (
     JournalError,
     Manual,
     MemoryJournal,
+    Output,
     TaskDef,
     Workflow,
     WorkflowManager,
     WorkflowStatus,
 )
 from nerv.journal.base import Batch
+from nerv.pools.thread import ThreadPool
 from nerv.testing import FakeClock
 from tests.handshake import PATIENCE, ended, eventually, reached
 
@@ -117,6 +119,21 @@ def test_under_strict_a_message_goes_with_the_claim_of_its_first_step():
         assert recorder.commits - before <= 30  # the message, one step's end with the other's claim, the end
         execution.close()
         assert ended(execution).result == 10
+
+
+def test_under_strict_a_chain_calls_up_nobody_who_then_finds_nothing(monkeypatch):
+    called_up, call_up = [], ThreadPool.call_up
+
+    def counted(pool, ready):
+        called_up.append(ready)
+        call_up(pool, ready)
+
+    monkeypatch.setattr(ThreadPool, "call_up", counted)
+    steps = [TaskDef("0", int)]
+    steps += [TaskDef(str(number), abs, args=(Output(str(number - 1)),)) for number in range(1, 100)]
+    with WorkflowManager(journal=MemoryJournal(), durability="strict", workers=4, clock=FakeClock()) as manager:
+        manager.start(Workflow("chain", steps)).wait()
+    assert len(called_up) < 10  # for the first step, and as long as the thread is still at it
 
 
 ASKED, REFUSED = [], []
