@@ -3,19 +3,24 @@
 How it works. A `Fold` reads an `EventLog` behind a cursor of its own, and only when somebody asks. Folding copies no
 state from moment to moment: it files each record where questions will look for it, and what is filed never changes.
 
-- A task's *marks* are the seqs of the records that set its status. Its state at a moment follows from its marks up to
-  there; it is made when first read and kept with the newest record in it. So a task that didn't change between two
-  moments is the same object at both, and one that nobody looks at costs two numbers.
-- *Entrances* are the marks that brought a task to RUNNING, COMPLETED or FAILED. The tasks in that status at a moment
-  are those whose last mark up to there is such an entrance. Hardly anybody leaves COMPLETED or FAILED, so all are; for
-  RUNNING, checkpoints now and then of who is in keep the search short.
-- How many tasks are in each status is kept every `STRIDE` records, and each record's *move* from one status to another
-  as a number: the counts at a moment are the last ones kept before it and fewer than `STRIDE` moves.
+- A record that sets a task's status is a *mark*. Filed are the status that it sets (one byte), and the task's mark
+  before it; beside them, each task's last mark. So a task's marks up to a moment are found by going back from its last
+  one, and its state follows from them: it is made when first read and kept with the newest record in it. A task that
+  didn't change between two moments is the same object at both, and one that nobody looks at costs two numbers.
+- Marks that brought a task to a status are found by that byte. The tasks in it at a moment are those whose next mark is
+  later. Hardly anybody leaves COMPLETED or FAILED, so all are; for RUNNING, checkpoints now and then of who is in keep
+  the search short.
+- How many tasks are in each status is kept every `STRIDE` records: the counts at a moment are the last ones kept before
+  it and fewer than `STRIDE` marks, each with the one before it.
 - What happened to the execution itself is a short list of `Head`s.
 
+Records are filed by the `STRIDE`: what all of them have in common is done for all at once, by functions that loop in C,
+and one statement is left to do for each. What only some questions need (ids' numbers, checkpoints) is filed when the
+first of these is asked.
+
 So a moment is a number, `seq`: a view of one, the newest or any other, is made in some microseconds and stays what it
-was. Records are filed under `Fold._lock`, by one thread at a time. Views take no lock: they look at lists that only
-grow, no further than their own `seq`.
+was. Records are filed under `Fold._lock`, by one thread at a time. Views look at columns that only grow, no further
+than their own `seq`, and take no lock but to have filed what only they need.
 
 All that is of one page (nerv/pages.py). When that is turned, folding begins anew with the next one, and adds the counts
 of what has gone. In a `History` records and tasks go by their places on the page, which are their seqs and numbers on
@@ -33,8 +38,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, compress, count, islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -47,7 +53,6 @@ from nerv.statuses import TaskStatus, WorkflowStatus
 from nerv.views import TaskProgress, TaskState
 
 STRIDE: Final = 256  # records from one keeping of counts to the next
-SHORT: Final = 8  # a task's marks are a tuple up to this many: small, and the garbage collector lets go of it
 
 STATUS_AFTER: Final[Mapping[EventType, TaskStatus | WorkflowStatus]] = {
     EventType.WORKFLOW_STARTED: WorkflowStatus.RUNNING,
@@ -68,14 +73,19 @@ STATUS_AFTER: Final[Mapping[EventType, TaskStatus | WorkflowStatus]] = {
 
 # Inside, a task's status is its place in TaskStatus, a small int: enum members are slow to hash. 0 is PENDING.
 STATUSES: Final = tuple(TaskStatus)
-_AFTER: Final = tuple(STATUS_AFTER.get(event_type) for event_type in CODES)
-_PLACE_AFTER: Final = tuple(STATUSES.index(after) if isinstance(after, TaskStatus) else None for after in _AFTER)
-_ORDERED: Final = tuple(map(STATUSES.index, (TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.FAILED)))
 COUNTED: Final = tuple(status.value.lower() for status in STATUSES)
 FINAL: Final = tuple(status.is_final for status in STATUSES)
+PENDING: Final = TaskState(TaskStatus.PENDING)
+
+_NONE: Final = len(STATUSES)  # what a record sets that sets no task's status
+_AFTER: Final = tuple(STATUS_AFTER.get(event_type) for event_type in CODES)
+_PLACES: Final = bytes(STATUSES.index(one) if isinstance(one, TaskStatus) else _NONE for one in _AFTER).ljust(256)
+_NOBODY: Final = -1  # the task of a record that is no mark
 _TASKS_ADDED: Final = CODE_OF[EventType.TASKS_ADDED]
 _NOTHING: Final[Mapping[str, Any]] = {}
-PENDING: Final = TaskState(TaskStatus.PENDING)
+
+_code = itemgetter(0)
+_task = itemgetter(1)
 
 
 class Head(NamedTuple):
@@ -89,11 +99,10 @@ class Head(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """Who was in a status after record `seq`: their entrances, out of the first `of` entrances to it."""
+    """Who was in a status after record `seq`: the marks that brought them there."""
 
     seq: int
     inside: Sequence[int]
-    of: int
 
 
 class History:
@@ -106,20 +115,19 @@ class History:
         self.page = page
         self.seq = 0  # records that are folded
         self.ids: list[str] = []
-        self.numbers = Numbers()
+        self._numbers = Numbers()
         self._records: list[Record] = [] if page.is_later else page.records
         self._epoch = epoch
         self._heads: list[Head] = []
-        self._marks: list[Sequence[int]] = []  # by task
+        self._set = bytearray(1)  # by seq: the status that it sets; at 0, where all tasks begin
+        self._before = [0]  # by seq, if it is a mark: the task's mark before it (0: none)
+        self._last = [0]  # by task: its last mark (0: none); behind all tasks, that of nobody
         self._said: dict[int, list[int]] = {}  # by task: its records of progress
-        self._entrances: dict[int, list[int]] = {place: [] for place in _ORDERED}
-        self._checkpoints = {place: [Checkpoint(0, (), 0)] for place in _ORDERED}
-        self._places = bytearray()  # by task: its status now
-        self._counts = [0] * len(STATUSES)  # now; of the pending only those that left, negative
-        self._kept = [tuple(self._counts)]  # the counts after each STRIDE records
-        self._moves: list[int] = []  # by seq - 1: a task's status before and after, as 8 * before + after
-        self._states: list[TaskState | None] = []  # by seq - 1: the state that this record made, if it has been read
-        self._reading = threading.Lock()  # of two threads that make the same state, the first one's stays
+        self._kept: list[Sequence[int]] = [[0] * len(STATUSES)]  # the counts after each STRIDE records, but of PENDING
+        self._states: dict[int, TaskState] = {}  # by the newest record in them, those that have been read
+        self._reading = threading.Lock()  # guards what only questions need: the rest
+        self._next = [0]  # by seq, if it is a mark: the task's next one (0: none yet)
+        self._checkpoints: dict[int, list[Checkpoint]] = {}  # by status
 
     # ---- filing, by one thread at a time ----
 
@@ -130,38 +138,41 @@ class History:
             self._records += [(one[0], place_of(one[1]), *one[2:]) for one in self.page.records[self.seq : until]]
         if not self._heads:
             self._begin()
-        self._states.extend([None] * (until - self.seq))
-        places, counts, moves, marks, entrances = self._places, self._counts, self._moves, self._marks, self._entrances
+        while self.seq < until:
+            self._file(min(until, self.seq - self.seq % STRIDE + STRIDE))
+
+    def _file(self, until: int) -> None:
+        """Take in some records, at most up to where counts are kept."""
+        start = self.seq + 1
+        records = self._records[self.seq : until]
+        places = bytes(map(_code, records)).translate(_PLACES)
+        tasks = list(map(_task, records))
+        if _NONE in places or max(tasks) >= self._heads[-1].task_count:
+            self._look(start, records, places, tasks)
+        before, last = self._before, self._last
+        for seq, task in enumerate(tasks, start):
+            before.append(last[task])
+            last[task] = seq
+        self._set += places
+        self.seq = until
+        if not until % STRIDE:
+            self._kept.append(self._counted(self._kept[-1], until - STRIDE + 1, until))
+
+    def _look(self, start: int, records: Sequence[Record], places: bytes, tasks: list[int]) -> None:
+        """Take in what is more than a mark, and have what is none be nobody's."""
         known = self._heads[-1].task_count
-        for seq, (code, task, at, _, data) in enumerate(self._records[self.seq : until], self.seq + 1):
+        for at, (code, task, moment, _, data) in enumerate(records):
+            seq = start + at
             if task >= known:
                 self._turn(seq, task_count=self._number(task + 1))
                 known = self._heads[-1].task_count
-            place = _PLACE_AFTER[code]
-            if place is not None:
-                before = places[task]
-                places[task] = place
-                counts[before] -= 1
-                counts[place] += 1
-                moves.append(before << 3 | place)
-                own = marks[task]
-                if own.__class__ is list:
-                    own.append(seq)
-                else:
-                    marks[task] = (*own, seq) if len(own) < SHORT else [*own, seq]
-                if place in entrances:
-                    entrances[place].append(seq)
-            else:
-                moves.append(0)
+            if places[at] == _NONE:
+                tasks[at] = _NOBODY
                 if code == TASK_PROGRESS:
                     self._said.setdefault(task, []).append(seq)
                 else:
-                    self._steer(seq, code, self._epoch + at, data or _NOTHING)
+                    self._steer(seq, code, self._epoch + moment, data or _NOTHING)
                     known = self._heads[-1].task_count
-            if not seq % STRIDE:
-                self._kept.append(tuple(counts))
-                self._check(seq)
-        self.seq = until
 
     def _begin(self) -> None:
         """The execution before its first record, with the tasks that this one will count, if it is there already."""
@@ -172,14 +183,13 @@ class History:
 
     def _number(self, count: int) -> int:
         """Have the first `count` of the tasks numbered. Gives how many of them there are."""
-        id_at = self.page.id_at
-        for number in range(len(self.ids), min(count, self.page.task_count)):
-            task_id = id_at(number)
-            self._marks.append(())
-            self._places.append(0)
-            self.ids.append(task_id)
-            self.numbers[task_id] = number
-        return min(count, len(self.ids))
+        known, count = len(self.ids), min(count, self.page.task_count)
+        if count > known:
+            ids = self.page.ids
+            is_list = isinstance(ids, list) and not self.page.is_later
+            self.ids += ids[known:count] if is_list else map(self.page.id_at, range(known, count))
+            self._last[known:known] = [0] * (count - known)  # before nobody's
+        return count
 
     def _steer(self, seq: int, code: int, at: float, data: Mapping[str, Any]) -> None:
         """Take in an event of the execution itself."""
@@ -196,76 +206,112 @@ class History:
         """Note what a record changes in the execution itself."""
         self._heads.append(self._heads[-1]._replace(seq=seq, **changes))
 
-    def _check(self, seq: int) -> None:
-        """Keep who is in a status, where enough have come since it was last done to pay for it, and some have left."""
-        for place, entrances in self._entrances.items():
-            last = self._checkpoints[place][-1]
-            if len(entrances) - last.of >= max(STRIDE, len(last.inside)) and len(entrances) != self._counts[place]:
-                inside = tuple(self._inside(last, entrances[last.of :], seq))
-                self._checkpoints[place].append(Checkpoint(seq, inside, len(entrances)))
-
     # ---- reading, by anybody ----
 
     def head(self, seq: int) -> Head:
         """The execution itself after record `seq`."""
         return self._heads[bisect_right(self._heads, seq, key=itemgetter(0)) - 1]
 
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """Task numbers by id."""
+        if len(self._numbers) < len(self.ids):
+            with self._reading:
+                known = len(self._numbers)
+                self._numbers.update(zip(self.ids[known:], count(known)))
+        return self._numbers
+
     def counts(self, seq: int) -> list[int]:
         """How many tasks are in each status after record `seq`, in the order of TaskStatus."""
-        counts = list(self._kept[seq // STRIDE])
-        for move in self._moves[seq - seq % STRIDE : seq]:
-            counts[move >> 3] -= 1
-            counts[move & 7] += 1
-        counts[0] += self.head(seq).task_count
+        counts = self._counted(self._kept[seq // STRIDE], seq - seq % STRIDE + 1, seq)
+        counts[0] = self.head(seq).task_count - sum(counts)
         return counts
+
+    def _counted(self, counts: Sequence[int], start: int, until: int) -> list[int]:
+        """The counts after some more records. Of PENDING, where tasks only come from, there is none."""
+        places = self._set
+        after = places[start : until + 1]
+        before = bytes(map(places.__getitem__, self._before[start : until + 1]))
+        return [0, *(counts[one] + after.count(one) - before.count(one) for one in range(1, len(STATUSES)))]
 
     def status(self, number: int, seq: int) -> TaskStatus:
         """A task's status after record `seq`."""
-        mark = _last(self._marks[number], seq)
-        return STATUSES[(_PLACE_AFTER[self._records[mark - 1][0]] or 0) if mark else 0]
+        return STATUSES[self._set[self._mark(number, seq)]]
 
     def moves(self, number: int, seq: int) -> Sequence[Record]:
         """The records up to `seq` that set a task's status."""
-        marks = self._marks[number]
-        return [self._records[mark - 1] for mark in marks[: bisect_right(marks, seq)]]
+        return [self._records[mark - 1] for mark in self._marks(number, seq)]
 
     def state(self, number: int, seq: int) -> TaskState:
         """A task's state after record `seq`, the same object at all moments between which it didn't change."""
-        marks = self._marks[number]
-        mark = _last(marks, seq)
+        mark = self._mark(number, seq)
         said = _last(self._said.get(number, ()), seq)
         newest = max(mark, said)
         if not newest:
             return PENDING
-        state = self._states[newest - 1]
-        if state is None:
-            made = self._made(marks[: bisect_right(marks, mark)], said)
-            with self._reading:
-                state = self._states[newest - 1]
-                if state is None:
-                    state = self._states[newest - 1] = made
+        state = self._states.get(newest)
+        if state is None:  # of two threads that make the same state, the first one's stays
+            state = self._states.setdefault(newest, self._made(self._marks(number, mark), said))
         return state
 
     def inside(self, status: TaskStatus, seq: int, size: int) -> Iterator[int]:
-        """The numbers of the `size` tasks in a status (RUNNING, COMPLETED, FAILED) after record `seq`, as they came."""
+        """The numbers of the `size` tasks in a status after record `seq`, as they came."""
+        if not size:
+            return iter(())
         place = STATUSES.index(status)
-        entrances = self._entrances[place]
-        end = bisect_right(entrances, seq)
-        seqs: Iterator[int] = islice(entrances, end)
-        if end != size:  # some have left
-            checkpoints = self._checkpoints[place]
-            last = checkpoints[bisect_right(checkpoints, seq, key=itemgetter(0)) - 1]
-            seqs = self._inside(last, entrances[last.of : end], seq)
-        return (self._records[entrance - 1][1] for entrance in seqs)
+        if self._set.count(place, 1, seq + 1) == size:
+            marks = self._entrances(place, 1, seq)
+        else:  # some have left
+            last = self._checkpoint(place, seq)
+            marks = self._staying(chain(last.inside, self._entrances(place, last.seq + 1, seq)), seq)
+        return (self._records[mark - 1][1] for mark in marks)
 
     def named(self, a: int, b: int) -> Iterator[int]:
         """The numbers of the tasks that the records between two moments name."""
         return (record[1] for record in self._records[min(a, b) : max(a, b)])
 
-    def _inside(self, last: Checkpoint, since: Sequence[int], seq: int) -> Iterator[int]:
-        """The entrances of those who are still in: they have no later mark."""
-        records, marks = self._records, self._marks
-        return (e for e in chain(last.inside, since) if _last(marks[records[e - 1][1]], seq) == e)
+    def _mark(self, number: int, seq: int) -> int:
+        """A task's last mark up to `seq`; 0 if there is none."""
+        mark = self._last[number]
+        while mark > seq:
+            mark = self._before[mark]
+        return mark
+
+    def _marks(self, number: int, seq: int) -> list[int]:
+        """A task's marks up to `seq`, in order."""
+        marks = []
+        mark = self._mark(number, seq)
+        while mark:
+            marks.append(mark)
+            mark = self._before[mark]
+        marks.reverse()
+        return marks
+
+    def _entrances(self, place: int, start: int, until: int) -> Iterator[int]:
+        """The marks from `start` to `until` that brought a task to a status."""
+        return compress(count(start), map(place.__eq__, self._set[start : until + 1]))
+
+    def _staying(self, marks: Iterable[int], seq: int) -> Iterator[int]:
+        """Those marks that were still their tasks' last after record `seq`."""
+        later = self._next
+        return (mark for mark in marks if not 0 < later[mark] <= seq)
+
+    def _checkpoint(self, place: int, seq: int) -> Checkpoint:
+        """The last one up to `seq`. One is made as soon as enough have come since the one before to pay for it."""
+        with self._reading:
+            self._link()
+            made = self._checkpoints.setdefault(place, [Checkpoint(0, ())])
+            while self._set.count(place, made[-1].seq + 1, seq + 1) >= max(STRIDE, len(made[-1].inside)):
+                last = made[-1]
+                came = list(islice(self._entrances(place, last.seq + 1, seq), max(STRIDE, len(last.inside))))
+                made.append(Checkpoint(came[-1], tuple(self._staying(chain(last.inside, came), came[-1]))))
+            return made[bisect_right(made, seq, key=itemgetter(0)) - 1]
+
+    def _link(self) -> None:
+        """Have every mark know its task's next."""
+        start, end = len(self._next), self.seq + 1
+        self._next += [0] * (end - start)
+        deque(map(self._next.__setitem__, self._before[start:end], range(start, end)), 0)
 
     def _made(self, marks: Sequence[int], said: int) -> TaskState:
         """A task's state from its marks and the seq of what it last said (0: nothing)."""
@@ -277,8 +323,8 @@ class History:
             progress = TaskProgress(words.get("done"), words.get("total"), words.get("message"))
         if not records:
             return TaskState(TaskStatus.PENDING, progress=progress)
-        code, _, at, _, data = records[-1]
-        place = _PLACE_AFTER[code] or 0
+        at, data = records[-1][2], records[-1][4]
+        place = self._set[marks[-1]]
         facts = data or _NOTHING
         error = facts.get("error")
         return TaskState(

@@ -706,7 +706,7 @@ def test_an_interrupt_in_the_middle_of_folding_loses_nothing_and_counts_nothing_
     before = story.state
     story.complete("b")
     at_every_record = mock.patch("nerv.folding.STRIDE", 1)
-    interrupted = mock.patch.object(History, "_check", side_effect=KeyboardInterrupt)
+    interrupted = mock.patch.object(History, "_counted", side_effect=KeyboardInterrupt)
     with at_every_record, interrupted, pytest.raises(KeyboardInterrupt):
         story.project("progress")
     assert before == story.at(3)
@@ -735,7 +735,7 @@ def test_folding_leaves_next_to_nothing_for_the_garbage_collector():
     gc.collect()
     assert len(gc.get_objects()) - before < 200
     history = story.projector._executions["run"].fold._history
-    assert not any(map(gc.is_tracked, history._marks))
+    assert not gc.is_tracked(history._states)
 
 
 def test_a_state_keeps_no_results_alive():

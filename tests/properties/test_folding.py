@@ -216,7 +216,7 @@ def histories(draw, max_size=60):
 @pytest.fixture(params=[1, 2, 5, 256])
 def stride(request):
     """Checkpoints at every event, at some, at none."""
-    with mock.patch.object(folding, "STRIDE", request.param), mock.patch.object(folding, "SHORT", 2):
+    with mock.patch.object(folding, "STRIDE", request.param):
         yield request.param
 
 
@@ -351,19 +351,27 @@ def in_a_row(tasks, width):
 def test_finding_who_runs_looks_at_few_of_those_who_ever_ran():
     log = in_a_row(3_000, 5)
     projector = shown(log)
-    projector.execution_state("run")
+    [*projector.project("running_tasks", execution="run", until=len(log) - 5)]
+    looks = []
+    staying = folding.History._staying
+
+    def counted(history, marks, seq):
+        return staying(history, (looks.append(mark) or mark for mark in marks), seq)
+
     for seq in random.Random(1).sample(range(len(log)), 50):
-        with mock.patch.object(folding, "_last", side_effect=folding._last) as looks:
+        looks.clear()
+        with mock.patch.object(folding.History, "_staying", counted):
             assert len([*projector.project("running_tasks", execution="run", until=seq)]) <= 5
-        assert looks.call_count <= folding.STRIDE * 2
+        assert len(looks) <= folding.STRIDE * 2
 
 
 def test_checkpoints_cost_no_more_than_what_they_are_made_of():
     log = in_a_row(3_000, 1_000)
     projector = shown(log)
-    projector.execution_state("run")
-    for checkpoints in projector._executions["run"].fold._history._checkpoints.values():
-        assert sum(len(checkpoint.inside) for checkpoint in checkpoints) <= 2 * 3_000
+    assert len([*projector.project("running_tasks", execution="run", until=len(log) - 500)]) == 500
+    [made] = projector._executions["run"].fold._history._checkpoints.values()
+    assert len(made) > 2
+    assert sum(len(checkpoint.inside) for checkpoint in made) <= 2 * 3_000
 
 
 # ---- many threads ----------
