@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from nerv.events import Event, EventType, Facts
+from nerv.events import Event, EventType, Facts, LightEvent, is_light
 from nerv.far import Far, FarFacts, FarValues
 from nerv.pages import Book, Page, Record
 
@@ -158,24 +158,28 @@ class EventLog:
             LookupError: it isn't at hand (any more).
         """
         page = self.book.page
-        if not page.dropped:
-            return self._event(page, seq, seq, with_result)
-        place = page.upto(seq)
+        place = page.upto(seq) if page.dropped else seq
         if page.seq(place) != seq:
             raise LookupError(f"event {seq} of execution {self.execution_id!r} was folded into the counts")
-        return self._event(page, place, seq, with_result)
+        return self.shown(page, page.records[place - 1], seq, with_result=with_result)
 
-    def _event(self, page: Page, place: int, seq: int, with_result: bool = True) -> Event:  # noqa: FBT001, FBT002
-        code, task, at, attempt, data = page.records[place - 1]
-        key = page.ids[task] if task >= 0 else None
-        task_id = key if key.__class__ is str else None if key is None else str(key)  # an added task's may be a LongId
-        if code == TASK_COMPLETED and with_result and key in self.values:
-            data = self._with_result(data, key)  # type: ignore[arg-type]  # None is no key
-        elif data is None:
-            data = _NOTHING
+    def shown(self, page: Page, record: Record, seq: int, *, with_result: bool = True) -> Event:
+        """The event that a page's record tells of."""
+        code, task, at, attempt, data = record
+        task_id, kind = None, Event
+        if task >= 0:
+            task_id = key = page.ids[task]
+            if task_id.__class__ is not str:
+                task_id = str(key)  # an added task's may be a LongId
+            if code == TASK_COMPLETED and with_result and key in self.values:
+                data = self._with_result(data, key)
+                if data.__class__ is Facts and len(data) == 1 and is_light(data["result"]):
+                    kind = LightEvent
+        if data is None:
+            data, kind = _NOTHING, LightEvent
         elif not isinstance(data, Facts):  # of what was read from a journal nothing is decoded before it is asked for
             data = Facts(data)
-        return Event(
+        return kind(
             CODES[code], self.execution_id, task_id, seq, self.epoch + at, attempt or None, data, self.workflow_name
         )
 
@@ -193,7 +197,7 @@ class EventLog:
             if place > len(page.records):
                 return None
             try:
-                return self._event(page, place, page.seq(place) if page.dropped else place)
+                return self.shown(page, page.records[place - 1], page.seq(place) if page.dropped else place)
             except LookupError:
                 if page is self.page:
                     raise  # else the page was turned meanwhile, and what the event tells of is gone

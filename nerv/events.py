@@ -7,6 +7,7 @@ watching; an `Event` is made when somebody reads one.
 from __future__ import annotations
 
 from enum import StrEnum
+from gc import is_tracked
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -98,3 +99,21 @@ class Event(msgspec.Struct, frozen=True, eq=False):
     def replace(self, **changes: Any) -> Event:
         """A copy with some fields changed, as a middleware returns it."""
         return msgspec.structs.replace(self, **changes)
+
+
+class LightEvent(Event, frozen=True, eq=False, gc=False):
+    """An event that the garbage collector needn't look at, as no cycle goes through it: what its data holds refers to
+    nothing. Who watches a large execution has many, and every collection would walk through them.
+    """
+
+    def replace(self, **changes: Any) -> Event:
+        """A copy with some fields changed, whatever these may be."""
+        return Event(*msgspec.structs.astuple(self)).replace(**changes)
+
+
+LightEvent.__name__ = "Event"  # which it is, for who prints it
+
+
+def is_light(value: object) -> bool:
+    """Whether a value refers to nothing, now and ever: a number, a text, a tuple of them and the like."""
+    return not is_tracked(value) and value.__class__ is not dict  # which is tracked as soon as it holds what is

@@ -1,11 +1,13 @@
 """The bus: who hears what, in which order, on which thread; what a handler may do and can't do; what is remembered."""
 
 import asyncio
+import copy
 import functools
 import gc
 import itertools
 import logging
 import math
+import pickle
 import random
 import subprocess
 import sys
@@ -256,9 +258,7 @@ def test_a_senseless_limit_is_refused(bus, wrong):
 
 def test_filters_by_task_and_execution(bus):
     one, two = Play(bus, "e1", ("a", "aa")), Play(bus, "e2", ("a", "aa"))
-    ears = {
-        key: Ear() for key in itertools.product((None, "e1", "e2", "other"), (None, "a", "aa", "other"))
-    }
+    ears = {key: Ear() for key in itertools.product((None, "e1", "e2", "other"), (None, "a", "aa", "other"))}
     for (execution, task), ear in ears.items():
         bus.subscribe(ANY, ear, execution=execution, task=task)
     for play in (one, two):
@@ -314,7 +314,7 @@ def test_no_event_is_made_for_types_without_receivers(bus):
     bus.subscribe(STARTED, ear)
     play = Play(bus).steps(100).add(STARTED, 0)
     assert play.flush()
-    with mock.patch.object(EventLog, "event", autospec=True, side_effect=EventLog.event) as made:
+    with mock.patch.object(EventLog, "shown", autospec=True, side_effect=EventLog.shown) as made:
         play2 = Play(bus, "e2").steps(100).add(STARTED, 0).steps(100)
         assert play2.flush()
         assert made.call_count == 1
@@ -322,6 +322,44 @@ def test_no_event_is_made_for_types_without_receivers(bus):
             assert play2.steps(1).flush()
         assert play2.steps(100).flush()
         assert made.call_count == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "walked"), [(7, False), (None, False), ("text", False), ([], True), ({}, True), (Ear, True)]
+)
+def test_the_garbage_collector_walks_through_events_only_if_they_may_be_in_a_cycle(value, walked):
+    play = Play(EventBus()).add(STARTED, 0).complete(0, value)
+    started, done = play.log.events()
+    assert [gc.is_tracked(started), gc.is_tracked(done)] == [False, walked]
+    assert gc.is_tracked(done.replace(data=[]))
+    assert repr(done).startswith(
+        "Event(type=<EventType.TASK_COMPLETED: 'TASK_COMPLETED'>, execution_id='e1', task_id='a'"
+    )
+    again = pickle.loads(pickle.dumps(started))
+    assert isinstance(again, Event)
+    assert (again.id, again.type, again.data) == ("e1:1", STARTED, {})
+
+
+@pytest.mark.parametrize("result", [{}, [], Ear()], ids=["dict", "list", "object"])
+def test_an_event_that_its_own_result_comes_to_hold_is_let_go(result):
+    class Marker:
+        pass
+
+    def alive():
+        value, marker = copy.copy(result), Marker()
+        play = Play(EventBus()).complete(0, value)
+        [done] = play.log.events()
+        if isinstance(value, dict):
+            value["mine"] = done, marker
+        elif isinstance(value, list):
+            value.append((done, marker))
+        else:
+            value.mine = done, marker
+        return weakref.ref(marker)
+
+    ref = alive()
+    gc.collect()
+    assert ref() is None
 
 
 def test_ever_new_names_do_not_fill_the_memory(bus):
@@ -1473,7 +1511,6 @@ def test_an_idle_bus_does_not_wake_up(bus):
     waits = []
     real = threading.Condition.wait
 
-
     def wait(condition, timeout=None):
         waits.append(timeout)
         return real(condition, timeout)
@@ -2158,7 +2195,9 @@ class Model:
         audience = [
             one
             for one in self.subscriptions
-            if one[0] is not None and one[1][0] in (ANY, event_type) and one[1][1] in (None, execution)
+            if one[0] is not None
+            and one[1][0] in (ANY, event_type)
+            and one[1][1] in (None, execution)
             and one[1][2] in (None, task)
         ]
         self.pending.append((event_id, audience))

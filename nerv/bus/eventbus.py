@@ -308,12 +308,16 @@ class EventBus:
             plan, altered = self._listeners.plan(log.execution_id), bool(self._steps)
             end, since = track.audience(end)
         page, followers = log.page, self._followers
-        records, before = page.records, page.upto(track.cursor) - track.cursor - 1
-        for seq in range(track.cursor + 1, end + 1):
+        records = page.records[page.upto(track.cursor) : page.upto(end)]
+        for seq, record in enumerate(records, track.cursor + 1):
             if altered:
                 self._show(shown(log, seq), since, track)
-            elif calls := plan[NAMES[records[seq + before][0]]]:
-                self._give(calls if since is None else _among(calls, since), shown(log, seq))
+            elif calls := plan[NAMES[record[0]]]:
+                try:
+                    event = log.shown(page, record, seq)
+                except Exception:  # noqa: BLE001  (results may be decoded when first needed, by user code)
+                    event = shown(log, seq)
+                self._give(calls if since is None else _among(calls, since), event)
             if followers:
                 self._follow()
             if not plan.valid:
