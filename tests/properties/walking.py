@@ -18,9 +18,9 @@ LIKELIHOOD = {
 }  # fmt: skip
 
 
-def random_case(random: Random, most: int) -> Case:
-    """A random graph of up to `most` tasks with random rules, priorities, queues, policy and scheduler."""
-    size = random.randint(1, most)
+def random_case(random: Random, most: int, least: int = 1) -> Case:
+    """A random graph of `least` to `most` tasks with random rules, priorities, queues, policy and scheduler."""
+    size = random.randint(least, most)
     plain = random.random() < 0.3
     return Case(
         random_graph(random, size),
@@ -39,8 +39,8 @@ class Walk:
         steps: moves made, those included that changed nothing.
     """
 
-    def __init__(self, random: Random, most: int, records: list[Record] | None = None) -> None:
-        self.machine = Machine(random_case(random, most), records)
+    def __init__(self, random: Random, most: int, records: list[Record] | None = None, least: int = 1) -> None:
+        self.machine = Machine(random_case(random, most, least), records)
         self.claims = random.random() < 0.5
         self.failing = random.choice((0.0, 0.02, 0.1, 0.5))
         self.random = random
@@ -69,10 +69,6 @@ class Walk:
         return self.random.choices(options, weights)[0]
 
 
-def walk_for(steps: int, random: Random, most: int) -> int:
-    """Make walks until `steps` moves were made; returns how many walks it took."""
-    walks = 0
-    while steps > 0:
-        steps -= Walk(random, most).to_its_end().steps
-        walks += 1
-    return walks
+def walk(walks: int, random: Random, most: int, least: int = 6) -> int:
+    """Make so many walks over graphs of `least` to `most` tasks; returns how many moves they took."""
+    return sum(Walk(random, most, least=least).to_its_end().steps for _ in range(walks))
