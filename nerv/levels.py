@@ -71,4 +71,3 @@ class LevelScheduler(Scheduler):
             for waiting in held:
                 if not self.has_ended(waiting) and not (self.stopping and self.rules[waiting] != ALL_FINISHED):
                     super().release(waiting)
-            held.clear()

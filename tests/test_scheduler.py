@@ -783,9 +783,9 @@ def test_with_levels_one_that_is_brought_back_releases_the_tasks_of_its_level_an
 
 
 def test_with_levels_added_tasks_are_on_their_parents_level():
-    run = Run("- - a", kind=LevelScheduler).started()
+    run = Run("- - b", kind=LevelScheduler).started()
     scheduler = run.scheduler
-    assert (run.take(), run.take()) == ("a", "b")
+    assert (run.take(), run.take()) == ("b", "a")
     families, seed = scheduler.has_families(), Seed()
     seed.ids, seed.rules, seed.queues, seed.ranks = ["d", "e"], bytes(2), [0, 0], range(2)
     families.grow(0, seed, 1.0)
@@ -797,3 +797,23 @@ def test_with_levels_added_tasks_are_on_their_parents_level():
     assert str(run) == "RCPCC", "the parent is still to end"
     run.does("completed", "a")
     assert str(run) == "CCPCC c"
+    assert run.events(-1) == [("TASK_COMPLETED", 0, None)]
+
+
+def test_with_levels_a_stop_that_ends_a_level_releases_only_cleanup_of_the_next():
+    run = Run("- - a a", "cccf", kind=LevelScheduler).started()
+    run.take()
+    run.does("completed", "a")
+    assert str(run) == "CPPP b"
+    run.scheduler.cancel(1.0)
+    assert str(run) == "CXXP d"
+
+
+def test_with_levels_what_was_passed_over_is_not_released_with_its_level():
+    run = Run("- - a a", kind=LevelScheduler).started()
+    run.take()
+    run.does("completed", "a")
+    run.does("skip", "c")
+    run.take()
+    run.does("completed", "b")
+    assert str(run) == "CCSP d"

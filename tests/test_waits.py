@@ -201,6 +201,13 @@ def test_where_nobody_is_in_line_a_pause_or_an_end_is_no_news(act):
     assert not lines.news
 
 
+def test_who_is_not_in_line_changes_its_place_among_the_ready():
+    lines, gpu = with_gpus(1)
+    one = Crowd(lines, *[[(gpu, 1)]] * 2)
+    assert one.scheduler.reprioritize(1, 1.0, 9)
+    assert (one.ready(), lines.news) == ([1, 0], False)
+
+
 def test_lines_that_added_tasks_must_pass_are_stirred_too():
     lines = Lines({"gpu": 1, "disk": 1})
     gpu, disk = lines.resources.values()
