@@ -122,18 +122,20 @@ class Waits:
         if isinstance(line, BreakerLine) and terms.attempts == 1:
             self.lines.refuse(self, number, line)
         else:
-            due = line.opens_at(now, amount)
-            self._park(number, line, amount, Reason(line.title, now, due if now < due < inf else None))
+            self._park(number, line, amount, now)
         others = [other for other, _ in terms.lines if other is not line and other in self.lines.waited_for]
         if others:  # what one of them may have offered to this task is for the next in line
             self.lines.stir(*others)
 
-    def _park(self, number: int, line: Line, amount: float, reason: Reason) -> None:
-        scheduler = self.scheduler
-        self.reasons[number] = reason
+    def _park(self, number: int, line: Line, amount: float, now: float) -> None:
+        scheduler, since, due = self.scheduler, now, line.opens_at(now, amount)
+        known = self.reasons.get(number)
+        if known is not None and known.what == line.title:  # an offer came to nothing
+            since = known.since
+        reason = self.reasons[number] = Reason(line.title, since, due if now < due < inf else None)
         self.parked[number] = line
-        scheduler.waiting(number, reason.since, {"reason": reason.what, **self._when(reason.due)})
-        line.wait(self._pools[scheduler.queue_of[number]], self, number, amount, reason.since)
+        scheduler.waiting(number, now, {"reason": reason.what, **self._when(reason.due)})
+        line.wait(self._pools[scheduler.queue_of[number]], self, number, amount, now)
 
     def reranked(self, number: int, rank: int) -> None:
         """A task's rank has changed: so does its place in line."""

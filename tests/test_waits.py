@@ -113,6 +113,24 @@ def test_who_waits_says_for_what_since_when_and_until_when():
     }, "of what was free when 4 came nobody knows when it is its turn"
 
 
+def test_who_was_offered_too_little_has_waited_all_the_time():
+    """There is one, offered to each pool."""
+    lines, gpu = with_gpus(1)
+    holds = Crowd(lines, [(gpu, 1)])
+    one = Crowd(lines, *[[(gpu, 1)]] * 2, queues=[0, 1], retry=RetryPolicy(3))
+    assert [holds.take(now=0.0), one.take(0, now=1.0), one.take(1, now=1.0)] == [0, -1, -1]
+    holds.complete(0)
+    lines.offer(2.0)
+    assert [one.take(0, now=3.0), one.take(1, now=3.0)] == [0, -1]
+    assert one.waits.reasons[1] == ("resources 'gpu'", 1.0, None)
+    one.scheduler.retrying(0, 4.0, BOOM, 5.0)
+    lines.offer(4.0)
+    assert one.take(1, now=4.0) == 1
+    one.waits.wake(5.0)
+    assert one.take(0, now=6.0) == -1
+    assert one.waits.reasons[0] == ("resources 'gpu'", 6.0, None), "before, it waited for its moment"
+
+
 def opened(lines):
     """A breaker that is open until 12, and its line."""
     line = BreakerLine(CircuitBreaker(failure_threshold=1, recovery_time=10.0), lines)

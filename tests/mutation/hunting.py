@@ -47,7 +47,7 @@ MODULES = (
 PURE = (
     *(f"tests/test_{name}.py" for name in (
         "scheduler", "detours", "families", "branching", "staging", "suspensions", "graph", "plan", "sagas", "retries",
-        "shared_limits",
+        "shared_limits", "lines", "waits",
     )),
     *(f"tests/properties/test_{name}.py" for name in (
         "exhaustive", "walks", "policed", "policies", "limits", "every_way", "fairness",
