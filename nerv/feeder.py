@@ -212,7 +212,8 @@ class Feeder:
         status = live.scheduler.status
         if status is WorkflowStatus.INTERRUPTED:
             return f"execution {live.id!r} is INTERRUPTED, so it takes messages when it goes on: manager.recover()"
-        what = "is closed" if self._is_closed else f"is {status.name}"
+        now = "stopping" if live.scheduler.stopping and not status.is_final else status.name
+        what = "is closed" if self._is_closed else f"is {now}"
         return f"execution {live.id!r} {what}, so it takes no more messages; start another one"
 
     def _feed(self, message: Message, mark: Any = None) -> int:

@@ -94,6 +94,22 @@ def test_a_flow_that_is_closed_takes_no_more_and_ends_what_came(flow):
     assert execution["same[99]"] == 100
 
 
+def test_a_flow_that_is_cancelled_while_a_lane_runs_takes_no_more_and_says_why():
+    hold, running = threading.Event(), threading.Event()
+    first = TaskDef("hold", lambda m: running.set() or hold.wait(PATIENCE))
+    with WorkflowManager(workers=1) as manager:
+        execution = manager.start(FED.then(first).build())
+        execution.send(1)
+        assert running.wait(PATIENCE)
+        execution.cancel()
+        with pytest.raises(NervError, match="is stopping, so it takes no more messages"):
+            execution.send(2)
+        hold.set()
+        assert execution.wait(PATIENCE)
+        with pytest.raises(NervError, match="is CANCELLED, so it takes no more messages"):
+            execution.send(3)
+
+
 def test_a_lane_that_waits_is_never_the_one_that_is_forgotten():
     """[49] The oldest lane of all, though hundreds began and ended after it."""
     with WorkflowManager(workers=2, keep=1, history_limit=10) as manager:

@@ -128,9 +128,7 @@ class History:
     def _by_first_failure(self) -> list[str]:
         """How tasks end under fail_fast: those that ran as they did, those that the first failure makes hopeless are
         skipped for it, and the rest is cancelled."""
-        fate: dict[int, str] = {
-            task: self.status[task] if self.attempts[task] else PENDING for task in self.case.tasks
-        }
+        fate: dict[int, str] = {task: self.status[task] if self.attempts[task] else PENDING for task in self.case.tasks}
         if self.first_failure < 0:
             return list(fate.values())
         only = dict.fromkeys(self.case.tasks, PENDING) | {self.first_failure: FAILED}
