@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 from msgspec import UNSET
@@ -51,6 +51,23 @@ class TaskMetadata(msgspec.Struct, frozen=True, eq=False):
 NOTHING_SAID: Final = TaskMetadata(values=MappingProxyType({}))  # that of most tasks, so nobody may write to it
 
 
+class Unnamed(dict[str, Any]):
+    """Named values of which there are none: one object for all tasks that have none, so nobody may write to it."""
+
+    __slots__ = ()
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002
+        raise TypeError("a TaskDef can't be changed; make a new one")
+
+    __setitem__ = setdefault = update = __ior__ = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, ()
+
+
+UNNAMED: Final = Unnamed()
+
+
 class Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """What can be said of a task; `TaskDef` says what each field means."""
 
@@ -58,7 +75,7 @@ class Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     description: str = ""
     dependencies: tuple[str, ...] = ()
     args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = {}
+    kwargs: Mapping[str, Any] = UNNAMED
     priority: int = TaskPriority.MEDIUM
     pool: str | None = None
     run_when: str = "all_completed"
@@ -74,7 +91,7 @@ class Fields(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     metadata: TaskMetadata = NOTHING_SAID
     # worked out when the task is made, never given: what args and kwargs refer to, and what `has_policies` says
     _outputs: tuple[str, ...] = ()
-    _params: Mapping[str, bool] = {}
+    _params: Mapping[str, bool] = UNNAMED
     _has_policies: bool = False
 
     @property

@@ -28,15 +28,18 @@ class Graph:
     Args:
         dependencies: for each task the numbers of those that it needs, without repeats.
         priorities: for each task its priority.
+        order: all task numbers, each after its dependencies, if that is known; None: find one.
 
     Attributes:
         order: all task numbers, each after its dependencies; shorter than the graph if it has a cycle.
     """
 
-    def __init__(self, dependencies: Sequence[Sequence[int]], priorities: Sequence[int]) -> None:
+    def __init__(
+        self, dependencies: Sequence[Sequence[int]], priorities: Sequence[int], order: Sequence[int] | None = None
+    ) -> None:
         self.dependencies = dependencies
         self._priorities = priorities
-        self.order = self._topological()
+        self.order = self._topological() if order is None else order
 
     @cached_property
     def dependents(self) -> list[list[int]]:
@@ -95,9 +98,11 @@ class Graph:
         depth = [0] * len(self.dependencies)
         dependencies = self.dependencies
         for task in self.order:
-            needs = dependencies[task]
-            if needs:
-                depth[task] = 1 + max([depth[need] for need in needs])
+            deepest = -1
+            for need in dependencies[task]:
+                if depth[need] > deepest:  # noqa: PLR1730  as in `_heights`
+                    deepest = depth[need]
+            depth[task] = deepest + 1
         levels: list[list[int]] = [[] for _ in range(max(depth, default=-1) + 1)]
         for task, level in enumerate(depth):
             levels[level].append(task)
@@ -108,9 +113,9 @@ class Graph:
 
     def cycle(self) -> list[int]:
         """Some ring of tasks, each needed by the one after it; empty if there is none."""
-        stuck = set(range(len(self.dependencies))).difference(self.order)
-        if not stuck:
+        if len(self.order) == len(self.dependencies):
             return []
+        stuck = set(range(len(self.dependencies))).difference(self.order)
         seen: dict[int, int] = {}
         path: list[int] = []
         task = min(stuck)

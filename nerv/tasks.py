@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NoReturn
 
 from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
 from nerv.errors import Problem, WorkflowDefinitionError
-from nerv.fields import NOTHING_SAID, Fields, asks_for_more, check
+from nerv.fields import NOTHING_SAID, UNNAMED, Fields, asks_for_more, check
 from nerv.functions import name_of
 from nerv.references import Names, Output, Outputs, fill, given, scan
 from nerv.statuses import TaskPriority
@@ -54,20 +54,21 @@ class TaskDef(Fields, frozen=True, eq=False):
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        if self.id.__class__ is not str or not self.id:
-            _set(self, "id", _own_id(self.id, self.fn, problems))
         task_id = self.id
+        if type(task_id) is not str or not task_id:
+            task_id = _own_id(task_id, self.fn, problems)
+            _set(self, "id", task_id)
         if "[" in task_id or "]" in task_id or "/" in task_id:
             problems.append("an id can't hold '[', ']' or '/': those name dynamic tasks")
         if not self.name:
             _set(self, "name", task_id)
-        if self.dependencies.__class__ is not tuple or self.dependencies:
+        if self.dependencies is not _NONE:
             _set(self, "dependencies", _ids(self.dependencies, problems))
-        if self.args.__class__ is not tuple or self.args or self.kwargs.__class__ is not dict or self.kwargs:
+        if self.args is not _NONE or self.kwargs is not UNNAMED:
             self._scan_arguments(problems)
         if not (
             callable(self.fn)
-            and self.priority is TaskPriority.MEDIUM
+            and self.priority is _MEDIUM
             and self.run_when == "all_completed"
             and self.pool is None
             and self.timeout is None
@@ -81,20 +82,22 @@ class TaskDef(Fields, frozen=True, eq=False):
             and self.durable is True
             and self.metadata is NOTHING_SAID
             and not self._has_policies
-            and self.name.__class__ is self.description.__class__ is str
+            and self.name is task_id
+            and self.description is _UNSAID
         ):
             if self.fn is not None and not callable(self.fn):
                 problems.append(f"fn takes a callable, not {self.fn!r}")
             check(self, problems)
             _set(self, "_has_policies", asks_for_more(self))
         if problems:
-            raise WorkflowDefinitionError([Problem(task_id, "task", f"task {task_id!r}: {p}") for p in problems])
+            raise _refusal(task_id, problems)
 
     def _scan_arguments(self, problems: list[str]) -> None:
         args, kwargs = _arguments(self.args, self.kwargs, problems)
         found = Names()
         _set(self, "args", tuple([scan(value, found) for value in args]))
-        _set(self, "kwargs", {key: scan(value, found) for key, value in kwargs.items()} if kwargs else kwargs)
+        if self.kwargs is not UNNAMED:
+            _set(self, "kwargs", {key: scan(value, found) for key, value in kwargs.items()} if kwargs else UNNAMED)
         problems.extend(found.problems)
         if found.outputs:
             _set(self, "_outputs", tuple(found.outputs))
@@ -205,8 +208,17 @@ _GIVEN: Final = (
 )  # fmt: skip
 
 
+_NONE: Final = ()  # by identity: of all values that say nothing, the one that most tasks have
+_UNSAID: Final = ""  # likewise
+_MEDIUM: Final = TaskPriority.MEDIUM
+
+
 def _rebuilt(fields: dict[str, Any]) -> TaskDef:
     return TaskDef(**fields)
+
+
+def _refusal(task_id: str, problems: list[str]) -> WorkflowDefinitionError:
+    return WorkflowDefinitionError([Problem(task_id, "task", f"task {task_id!r}: {text}") for text in problems])
 
 
 def _own_id(given: object, fn: object, problems: list[str]) -> str:
@@ -223,28 +235,29 @@ def _own_id(given: object, fn: object, problems: list[str]) -> str:
 
 
 def _ids(dependencies: Any, problems: list[str]) -> tuple[str, ...]:
-    if (dependencies.__class__ is list or dependencies.__class__ is tuple) and _are_text(dependencies):
-        return tuple(dependencies if len({*dependencies}) == len(dependencies) else dict.fromkeys(dependencies))
+    if type(dependencies) is list or type(dependencies) is tuple:
+        count = len(dependencies)
+        if not count:
+            return ()
+        try:
+            "".join(dependencies)  # the quickest way to see that all are str
+        except TypeError:
+            return _meant(dependencies, problems)
+        return tuple(dependencies if count == 1 or len({*dependencies}) == count else dict.fromkeys(dependencies))
     if isinstance(dependencies, str):
         problems.append(f"dependencies takes a list, not one str; write dependencies=[{dependencies!r}]")
         return ()
     if isinstance(dependencies, (TaskDef, Output)) or not hasattr(type(dependencies), "__iter__"):
         problems.append(f"dependencies takes a list of ids, TaskDefs or Outputs, not {dependencies!r}")
         return ()
-    dependencies = list(dependencies)
+    return _meant(list(dependencies), problems)
+
+
+def _meant(dependencies: Sequence[object], problems: list[str]) -> tuple[str, ...]:
     ids = [_id_of(dependency) for dependency in dependencies]
     wrong = [given for given, task_id in zip(dependencies, ids, strict=True) if task_id is None]
     problems += [f"a dependency is an id, a TaskDef or an Output, not {given!r}" for given in wrong]
     return tuple(dict.fromkeys(task_id for task_id in ids if task_id is not None))
-
-
-def _are_text(values: Any) -> bool:
-    """Whether all are str, seen in the quickest way."""
-    try:
-        "".join(values)
-    except TypeError:
-        return False
-    return True
 
 
 def _id_of(dependency: object) -> str | None:
@@ -268,7 +281,7 @@ def _arguments(args: Any, kwargs: Any, problems: list[str]) -> tuple[tuple[Any, 
             problems.append(f"args takes a tuple, not {args!r}")
             args = ()
         args = tuple(args)
-    if kwargs.__class__ is not dict:
+    if kwargs is not UNNAMED and kwargs.__class__ is not dict:
         if not isinstance(kwargs, Mapping):
             problems.append(f"kwargs takes a mapping, not {kwargs!r}")
             kwargs = {}

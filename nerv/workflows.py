@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import compress
@@ -17,6 +16,7 @@ from nerv.fields import RUN_WHEN
 from nerv.functions import name_of
 from nerv.graph import Graph, without_garbage_collection
 from nerv.likeness import alike
+from nerv.numbering import numbered
 from nerv.plan import ExecutionPlan
 from nerv.policies import finite
 from nerv.references import MISSING, Names, Output, scan
@@ -63,14 +63,17 @@ class Workflow:
         self.__dict__.update(
             name=name, description=description, timeout=timeout, definitions=tuple(tasks), _result=result
         )
-        problems = _names_problems(name, description, timeout) + _kind_problems(self.definitions)
+        kinds = set(map(type, self.definitions))
+        problems = _names_problems(name, description, timeout) + _kind_problems(self.definitions, kinds)
         if problems:
             raise WorkflowDefinitionError(problems, f"workflow {name!r} can't run")
         with without_garbage_collection():
-            self.__dict__.update(zip(("_index", "_numbers"), _numbered(self.definitions, problems), strict=True))
-            graph = self.__dict__["_graph"] = Graph(self._numbers, list(map(_priority, self.definitions)))
-        problems += _node_problems(self.definitions, self._index, graph)
-        _result_problems(result, self._index, problems)
+            index, numbers, order = numbered(self.definitions, problems)
+            graph = Graph(numbers, list(map(_priority, self.definitions)), order)
+        self.__dict__.update(_index=index, _numbers=numbers, _graph=graph)
+        if kinds != {TaskDef}:  # TaskDefs alone are by far the commonest
+            problems += _node_problems(self.definitions, index, graph)
+        _result_problems(result, index, problems)
         if cycle := graph.cycle():
             ring = [self.definitions[i].id for i in cycle]
             problems += _ring_problems(ring)
@@ -286,8 +289,8 @@ def _names_problems(name: object, description: object, timeout: object) -> list[
     return problems
 
 
-def _kind_problems(tasks: tuple[TaskDef, ...]) -> list[Problem]:
-    if all(issubclass(kind, TaskDef) for kind in set(map(type, tasks))):
+def _kind_problems(tasks: tuple[TaskDef, ...], kinds: set[type]) -> list[Problem]:
+    if all(issubclass(kind, TaskDef) for kind in kinds):
         return []
     return [
         Problem(None, "not a task", f"a workflow's tasks are TaskDefs, not {task!r}; write TaskDef(id, function)")
@@ -295,52 +298,6 @@ def _kind_problems(tasks: tuple[TaskDef, ...]) -> list[Problem]:
         if not isinstance(task, TaskDef)
     ]
 
-
-def _numbered(tasks: tuple[TaskDef, ...], problems: list[Problem]) -> tuple[dict[str, int], list[tuple[int, ...]]]:
-    """Number the tasks, and turn the ids that each needs into numbers; what can't be goes into `problems`."""
-    ids = [task.id for task in tasks]
-    index = dict(zip(ids, range(len(ids)), strict=True))
-    if len(index) < len(ids):
-        problems += [
-            Problem(known, "duplicate", f"{count} tasks have the id {known!r}; ids are unique")
-            for known, count in Counter(ids).items()
-            if count > 1
-        ]
-    numbers: list[tuple[int, ...]] = []
-    number_of = index.__getitem__
-    for number, task in enumerate(tasks):
-        needs = task.needs
-        if task.fn is None:
-            problems.append(Problem(task.id, "no function", f"task {task.id!r} has no function; give it fn=..."))
-        if not needs:
-            numbers.append(())
-            continue
-        try:
-            found = tuple(map(number_of, needs))
-        except KeyError:
-            found = tuple([index[need] for need in needs if need in index])
-            problems += _unknown(task, needs, index, guesses=_GUESSES - len(problems))
-        if number in found:
-            problems.append(
-                Problem(task.id, "self loop", f"task {task.id!r} depends on itself; remove that dependency")
-            )
-            found = tuple([need for need in found if need != number])
-        numbers.append(found)
-    return index, numbers
-
-
-def _unknown(task: TaskDef, needs: Sequence[str], index: Mapping[str, int], guesses: int) -> list[Problem]:
-    problems: list[Problem] = []
-    for need in needs:
-        if need not in index:
-            guess = near(need, index) if len(problems) < guesses else ""
-            message = f"task {task.id!r} depends on {need!r}, which is no task{guess}"
-            problems.append(Problem(task.id, "unknown", message))
-    return problems
-
-
-_GUESSES: Final = 20
-"""Problems that come with a near miss; looking for one takes as long as the workflow has tasks."""
 
 _LONGEST_RING: Final = 20
 """Ids of a cycle that each of its problems shows whole; of a longer one only the first does."""
@@ -352,7 +309,7 @@ def _node_problems(tasks: tuple[Any, ...], index: Mapping[str, int], graph: Grap
     known: dict[str, Any] = {}
     users: dict[int, str] = {}  # of iterators
     for number, task in enumerate(tasks):
-        if task.__class__ is TaskDef:  # by far the most
+        if task.__class__ is TaskDef:
             continue
         given = task.settings
         if not given:

@@ -32,6 +32,12 @@ def every_graph():
 # ---- edges and order -------------------------------------------------------------------------------------------------
 
 
+def test_a_known_order_is_taken_as_it_is():
+    order = [0, 2, 1, 3]
+    assert Graph(DIAMOND, EQUAL, order).order is order
+    assert Graph(DIAMOND, EQUAL).order == range(4)
+
+
 def test_a_graph_knows_its_edges_both_ways():
     graph = graph_of(DIAMOND)
     assert len(graph) == 4

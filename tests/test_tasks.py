@@ -109,6 +109,24 @@ def test_lists_of_arguments_become_tuples():
     assert run(flow(task))["a"] == ((1, 2), {"key": 3})
 
 
+def test_tasks_without_kwargs_share_one_mapping_that_nobody_can_write_to():
+    """However they come to have none; it goes through pickles as a plain dict, and compares as one."""
+    bare, given, told = TaskDef("a", plain), TaskDef("b", plain, kwargs={}), TaskDef("c", plain, args=(1,))
+    assert bare.kwargs is given.kwargs is told.kwargs
+    assert bare.kwargs == {}
+    for write in (
+        lambda kwargs: kwargs.__setitem__("x", 1),
+        lambda kwargs: kwargs.update(x=1),
+        lambda kwargs: kwargs.setdefault("x", 1),
+        lambda kwargs: kwargs.__ior__({"x": 1}),
+    ):
+        with pytest.raises(TypeError, match="make a new one"):
+            write(bare.kwargs)
+    assert not bare.kwargs
+    assert type(pickle.loads(pickle.dumps(bare.kwargs))) is dict
+    assert pickle.loads(pickle.dumps(bare)).kwargs is bare.kwargs
+
+
 def test_a_task_is_frozen():
     """No field can be set or deleted."""
     task = TaskDef("a", plain)

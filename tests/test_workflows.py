@@ -2,7 +2,7 @@
 
 import functools
 import pickle
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import networkx
 import pytest
@@ -131,6 +131,26 @@ def test_tasks_are_a_mapping_in_definition_order():
     assert workflow.tasks["ü"].id == "ü"
     with pytest.raises(TypeError):
         workflow.tasks["new"] = needs("new")
+
+
+def test_the_order_of_definition_changes_numbers_but_no_edge():
+    """Tasks that come after all that they need are numbered by a shorter way than others."""
+    tasks = [
+        TaskDef("a", give, args=(1,)),
+        TaskDef("b", give, args=(Output("a"),)),
+        TaskDef("c", give, args=(Output("a"),), dependencies=["b", "a"]),
+        TaskDef("d", give, args=([Output("c"), Output("b")],)),
+    ]
+    edges = {"a": (), "b": ("a",), "c": ("b", "a"), "d": ("c", "b")}
+    for order in permutations(tasks):
+        made = Workflow("w", order)
+        ids = [task.id for task in order]
+        assert made.ids == ids
+        assert [made.number_of(task_id) for task_id in ids] == [0, 1, 2, 3]
+        assert {
+            ids[number]: tuple(ids[need] for need in needs) for number, needs in enumerate(made.numbers.dependencies)
+        } == edges
+        assert [ids[number] for number in made.numbers.order] == ["a", "b", "c", "d"]
 
 
 def test_a_workflow_can_not_be_changed():

@@ -193,7 +193,7 @@ class Sender:
         if function is not None and function.problem is not None:
             raise unsendable(f"task {call.task.id!r} {function.problem}")
         try:
-            return function, self.packed((fn if function is None else function.place, args, kwargs, facts))
+            return function, self.packed((fn if function is None else function.place, args, kwargs or {}, facts))
         except Exception as error:  # pickling runs the values' own code
             raise self._complaint(call, fn, args, kwargs, error) from error
 

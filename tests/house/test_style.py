@@ -45,6 +45,7 @@ LAYERS = (
     "graph",
     "drawing",
     "plan",
+    "numbering",
     "workflows",
     "nodes",
     "triggers",
