@@ -242,6 +242,7 @@ class Feeder:
     def _written(self, events: float) -> None:
         """So many events are in the journal (lock held)."""
         live, unopened = self._live, self._unopened
+        self._forgetting.written(events)
         if live.id not in live.engine.lives or not unopened or unopened[0][0] > events:
             return
         while unopened and unopened[0][0] <= events:

@@ -169,7 +169,8 @@ class FedScheduler(ForgetfulScheduler):
 
     def is_entrance(self, number: int) -> bool:
         """Whether a task is one of the first that a message comes to."""
-        return number in self._places and not self.needs_of(number)
+        family = None if self.families is None else self.families.of(number)
+        return family is not None and family.parent == self.source and not self.needs_of(number)
 
     def open(self, family: Family) -> None:
         """A message's tasks may start."""

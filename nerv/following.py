@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from nerv.eventlog import Cursor
 from nerv.events import TERMINAL, Event
+from nerv.feeding import FedScheduler
 from nerv.live import Live
 from nerv.pools.thread import lending
 
@@ -32,6 +33,12 @@ class Events:
             self._live.log.follow(cursor)
         return cursor
 
+    def _reached(self, cursor: Cursor, seq: int) -> None:
+        """It has read so far: what was held back for it may go."""
+        cursor.reached, scheduler = seq, self._live.scheduler
+        if isinstance(scheduler, FedScheduler):
+            scheduler.on_read(seq)
+
     def _following(self, cursor: Cursor) -> Iterator[Event]:
         log = self._live.log
         grown = threading.Semaphore(0)
@@ -39,7 +46,7 @@ class Events:
         try:
             while True:
                 while (event := log.after(cursor.reached)) is not None:
-                    cursor.reached = event.seq or 0
+                    self._reached(cursor, event.seq or 0)
                     yield event
                     if event.type in TERMINAL:
                         return
@@ -66,7 +73,7 @@ class Events:
             while True:
                 grown.clear()
                 while (event := log.after(cursor.reached)) is not None:
-                    cursor.reached = event.seq or 0
+                    self._reached(cursor, event.seq or 0)
                     yield event
                     if event.type in TERMINAL:
                         return

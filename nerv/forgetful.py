@@ -39,6 +39,7 @@ class ForgetfulScheduler(Scheduler):
         dropped: how many of its records are gone.
         on_over: called with the first task of each message that has ended.
         on_heavy: called when it may be worth while to forget some.
+        on_read: to be called with the seq that somebody has reached who reads the log.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -48,6 +49,7 @@ class ForgetfulScheduler(Scheduler):
         self.lanes = Lanes(0)
         self.on_over: Callable[[int], object] = lambda _: None
         self.on_heavy: Callable[[], object] = lambda: None
+        self.on_read: Callable[[int], object] = lambda _: None
         for name in BY_NUMBER:
             setattr(self, name, Sparse(getattr(self, name)))
         self.state.gone = COMPLETED  # type: ignore[attr-defined]  # of what isn't known any more, only that it has ended

@@ -2,7 +2,8 @@
 
 A part of the engine. The lanes that ended longest ago are folded into counts: their tasks, results and errors go, and
 so do their records. What is counted stays exact, and numbers and seqs are never used again. No lane goes before all who
-read the log have read of it: the bus, the recorder, hooks, and whoever follows the events.
+read the log have read of it: the bus, the recorder, hooks, and whoever follows the events. What is held back for one of
+these goes when it moves on (the bus: with the next lane that ends).
 """
 
 from __future__ import annotations
@@ -26,18 +27,33 @@ class Forgetting:
         live: the execution, with its scheduler; nobody reads its log yet.
         scheduler: its scheduler.
         keep: how many lanes that have ended are remembered for certain.
+
+    Attributes:
+        wanted: up to where the log must be read before lanes can go that are held back; 0: none are.
     """
 
     def __init__(self, live: Live, scheduler: FedScheduler, keep: int) -> None:
         self._live = live
         self._scheduler = scheduler
         self._asked = False
+        self.wanted = 0
         self._folded = [0] * len(STATUSES)
         lists: Any = live  # they are used like lists
         lists.tasks, lists.wants_context = Sparse(live.tasks), Sparse(live.wants_context)
         lists.log.ids = scheduler.ids = Sparse[str](live.log.ids)  # type: ignore[assignment]
         scheduler.lanes.keep = keep
         scheduler.on_heavy = self._ask
+        scheduler.on_read = self._moved_on
+
+    def _moved_on(self, reached: float) -> None:
+        """Somebody has read so far in the log (without the lock)."""
+        if 0 < self.wanted <= reached:
+            self.forget()
+
+    def written(self, events: float) -> None:
+        """So many events are in the journal (lock held)."""
+        if 0 < self.wanted <= events:
+            self._ask()
 
     def _ask(self) -> None:
         """There may be enough to forget (lock held): see to it when whoever holds the lock has done with all tasks."""
@@ -50,11 +66,14 @@ class Forgetting:
         """Forget what may be forgotten, if it is enough to be worth while."""
         live, scheduler = self._live, self._scheduler
         with live.engine.effects:
-            self._asked = False
-            lanes = scheduler.lanes.ripe(self._read()) if live.id in live.engine.lives else []
+            self._asked, self.wanted = False, 0
+            if live.id not in live.engine.lives:
+                return
+            lanes = scheduler.lanes.ripe(self._read())
             if lanes:
                 gone = self._forget(lanes)
                 live.engine.call_later(gone.clear)  # without the lock: it may call the user's own code
+            self.wanted = scheduler.lanes.wanted
 
     def _read(self) -> int:
         """The seq up to which nobody needs the records any more."""

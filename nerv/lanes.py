@@ -68,10 +68,14 @@ class Lanes:
 
     def ripe(self, read: int) -> list[Lane]:
         """The lanes that are to be forgotten now, if the first `read` records aren't needed any more."""
-        enough = (self.count + 1) // 2
-        if not self.is_heavy or self.ended[enough - 1].ended_at > read:
+        if not 0 < self.wanted <= read:
             return []
         return [lane for lane in islice(self.ended, len(self.ended) - self.keep) if lane.ended_at <= read]
+
+    @property
+    def wanted(self) -> int:
+        """How many records mustn't be needed any more, for enough lanes to be ripe; 0: there aren't enough yet."""
+        return self.ended[(self.count + 1) // 2 - 1].ended_at if self.is_heavy else 0
 
     @property
     def is_heavy(self) -> bool:

@@ -36,6 +36,7 @@ from nerv.replay import Plan, Replay
 from nerv.scheduler import Scheduler
 from nerv.sparse import behind
 from nerv.stored import is_gone, merged
+from nerv.wires import HEARD
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ class Resumption:
         if isinstance(scheduler, FedScheduler):
             scheduler.brought_in(replay.heard_at, suspected)
             scheduler.feeder.since = history.facts.get(SINCE)
+        if live.wires is not None:
+            live.wires.recall(replay.heard_at, history.facts.get(HEARD) or 0)
         self._losses = losses = Counter(replay.losses)
         if is_crash:
             losses.update(replay.lost + suspected)

@@ -22,6 +22,7 @@ from nerv import (
     WorkflowManager,
     run,
 )
+from nerv.testing import FakeClock
 from tests.handshake import PATIENCE, eventually, reached
 from tests.pools import procfns
 
@@ -247,21 +248,27 @@ def test_a_receiver_that_is_cancelled_did_not_get_it():
 
 
 def test_a_receiver_that_is_given_up_while_its_hook_is_asked_did_not_get_it():
-    """The hook is so slow that the attempt's time is over: the execution ends, and the entry that comes late fails."""
-    hook, may_go = Post(), threading.Event()
+    """The hook is so slow that the attempt's time is over: the execution ends, the entry that comes late fails, and
+    the function isn't called.
+    """
+    hook, asked, may_go, called, clock = Post(), threading.Event(), threading.Event(), [], FakeClock()
     intend = hook.on_intent
 
     def slow(**wire):
+        asked.set()
         reached(may_go)
         return intend(**wire)
 
     hook.on_intent = slow
-    with WorkflowManager(dispatch_hooks=[hook]) as manager:
-        execution = manager.start(Workflow("wired", [A, TaskDef("b", add, args=(Output("a"),), timeout=0.01)]))
+    with WorkflowManager(dispatch_hooks=[hook], clock=clock) as manager:
+        execution = manager.start(Workflow("wired", [A, TaskDef("b", called.append, args=(Output("a"),), timeout=1)]))
+        reached(asked)
+        clock.advance(1)
         assert execution.wait(PATIENCE)
         may_go.set()
         eventually(lambda: hook.counts()["failed"])
-    assert hook.counts() == {"intent": 1, "dispatched": 1, "failed": 1, "lane": 1}
+    assert hook.counts() == {"intent": 1, "failed": 1, "lane": 1}
+    assert not called
     assert [note[2] for note in hook.notes if note[0] == "failed"] == [execution.failures["b"]]
 
 

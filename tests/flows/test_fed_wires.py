@@ -176,6 +176,6 @@ def test_lanes_that_are_forgotten_leave_nothing_on_the_wires(options):
     assert hook.counts() == {"intent": 600, "dispatched": 600, "acknowledged": 600, "lane": 300}
     assert {wire["lane_id"] for wire in hook.intents.values()} == set(lanes)
     wires = execution._live.wires
-    assert not wires._open
+    assert not wires._ways.open
     assert not wires._lanes
     assert not wires._over

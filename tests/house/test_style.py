@@ -84,6 +84,7 @@ LAYERS = (
     "loans",
     "live",
     "placement",
+    "ways",
     "wires",
     "planting",
     "forgetting",
