@@ -140,8 +140,10 @@ class Branching(TaskStates):
         return False
 
     def routed(self, number: int, now: float, untaken: Collection[int]) -> None:
-        """A task has completed, and these of its dependents aren't taken."""
-        dying = [one for one in untaken if self.state[one] == PENDING]
+        """A task has completed, and these of its dependents aren't taken. One that runs after any of several, and is
+        ready because of another, stays so.
+        """
+        dying = [one for one in untaken if self.state[one] == PENDING and self.missing[one] > 0]
         for one in dying:
             self.missing[one] += 1  # so that it isn't released
         self.completed(number, now)

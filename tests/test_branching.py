@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nerv.scheduler import STATUSES
+from nerv.levels import LevelScheduler
+from nerv.scheduler import STATUSES, Scheduler
 from nerv.states import CANCELLED
 from nerv.statuses import TaskStatus
 from tests.test_scheduler import BOOM, Run
@@ -76,6 +77,34 @@ def test_who_has_ended_already_is_not_passed_over():
     run.scheduler.routed(0, 2.0, [1])
     assert str(run) == "CXP c"
     assert run.scheduler.dead == set()
+
+
+@pytest.mark.parametrize("kind", [Scheduler, LevelScheduler])
+def test_any_that_is_ready_already_stays_so_whatever_is_routed(kind):
+    run = Run("- - ab", "cca", kind=kind).started()
+    assert (run.take(), run.take()) == ("a", "b")
+    run.does("completed", "a")
+    run.scheduler.routed(1, 2.0, [2])
+    assert (str(run), run.take()) == ("CCP c", "c")
+    run.does("completed", "c")
+    assert run.scheduler.status.name == "COMPLETED"
+
+
+def test_any_that_was_claimed_already_starts_whatever_is_routed():
+    run = Run("- - ab", "cca").started()
+    assert (run.take(), run.take()) == ("a", "b")
+    run.does("completed", "a")
+    assert run.scheduler.claim(0) == 2
+    run.scheduler.routed(1, 2.0, [2])
+    assert (str(run), run.does("started", "c")) == ("CCP", 1)
+
+
+def test_any_that_is_not_ready_yet_is_passed_over_for_good():
+    run = Run("- - ab", "cca").started()
+    assert (run.take(), run.take()) == ("a", "b")
+    run.scheduler.routed(1, 2.0, [2])
+    run.does("completed", "a")
+    assert (str(run), run.scheduler.status.name) == ("CCS", "COMPLETED")
 
 
 def test_any_of_two_branches_runs_after_the_one_that_was_taken():

@@ -138,6 +138,18 @@ def test_a_router_leaves_dependents_alone_that_it_doesnt_name():
     assert status(execution, "reader") == "COMPLETED"
 
 
+def test_a_branch_that_is_ready_already_runs_whatever_is_routed():
+    """There is one worker, and c is the least urgent."""
+    tasks = [
+        named("a", priority=9),
+        TaskDef("r", lambda: Route("b"), priority=8),
+        named("b", "r"),
+        named("c", "a", "r", run_when="any_completed", priority=0),
+    ]
+    execution = go(*tasks, workers=1)
+    assert statuses(execution) == dict.fromkeys("arbc", "COMPLETED")
+
+
 def test_a_route_to_a_stranger_fails_the_task_and_names_both():
     execution = go(TaskDef("r", lambda: Route("ghost")), named("a", "r"))
     assert "'ghost'" in str(execution.failures["r"])
