@@ -1,14 +1,14 @@
 """Run the tests against every mutant of a module, and name those that nobody noticed.
 
 By hand: `python -m tests.mutation.hunting` (all of it), or with parts of a mutant's name; `-v` shows what the tests
-say, `-j1` uses one core.
+say, `-j1` uses one core, `-pure` runs the tests without threads alone.
 
 One process loads nerv, collects the quick tests, and has each of them run once, to see which lines it runs and how long
 it takes (surveying.py). Each mutant lives in a process forked from that one: its code takes the place of the
 function's (spoiling.py), and the tests that run its lines are run there, those that cost least for what they find
-first, until one fails. What happens when a module is loaded (constants, defaults, what makes tables) can't be exchanged
-afterwards: such a mutant lives in a process forked from one that has loaded nothing of nerv. A mutant that can't be
-loaded, or that never ends, is noticed too.
+first, until one fails. What happens when a module is loaded (constants, what makes tables, what a class is made of)
+can't be exchanged afterwards: such a mutant lives in a process forked from one that has loaded nothing of nerv. A
+mutant that can't be loaded, or that never ends, is noticed too.
 """
 
 from __future__ import annotations
@@ -111,10 +111,11 @@ class End(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How mutants are hunted: so many at a time; what they say goes to a file descriptor."""
+    """How mutants are hunted: so many at a time, by these tests; what they say goes to a file descriptor."""
 
     jobs: int
     output: int
+    tests: tuple[str, ...] = TESTS
 
 
 def chase(preys: list[Prey], live: Callable[[Prey, Callable[[int], object]], int], way: Way) -> Iterator[End]:
@@ -186,11 +187,12 @@ class Trials:
             prey.module, {test for line in prey.mutant.place.lines for test in runs.get(line, ())}, budget
         )
 
-    def of_module(self, module: str, budget: float) -> list[int]:
-        """Tests that run any lines of a module, or may look at its constants."""
+    def of_module(self, module: str, budget: float, files: tuple[str, ...]) -> list[str]:
+        """Tests in some files that run any lines of a module, or may look at its constants."""
         tests = {test for runs in self._runs[module].values() for test in runs}
         tests |= {test for test, one in enumerate(self.seen) if one.test.startswith(PURE[0])}
-        return self._best(module, tests, budget)
+        tests = {test for test in tests if self.seen[test].test.startswith(files)}
+        return [self.seen[test].test for test in self._best(module, tests, budget)]
 
     def _best(self, module: str, tests: set[int], budget: float) -> list[int]:
         found, chosen = self._found[module], list[int]()
@@ -246,7 +248,8 @@ class Hunt:
         to_load = [end.prey for end in ends if end.code == TO_LOAD]
         to_load += [prey for prey in self._preys if prey not in warm]
         tests = {
-            prey.name: [trials.seen[test].test for test in trials.of_module(prey.module, BUDGET)] for prey in to_load
+            prey.name: [trials.of_module(prey.module, *how) for how in ((BUDGET, PURE), (LONGEST / 4, ("",)))]
+            for prey in to_load
         }
         done = [(end.prey.name, end.code, self._name(end.test)) for end in ends if end.code != TO_LOAD]
         self._report.write_text(json.dumps({"ends": done, "tests": tests}))
@@ -305,24 +308,36 @@ def hunt(preys: list[Prey], way: Way) -> list[tuple[str, int, str]]:
         child = os.fork()
         if not child:
             os.dup2(way.output, 1)
-            os._exit(int(pytest.main([*OPTIONS, *TESTS], plugins=[Hunt(preys, report, way)])))
+            os._exit(int(pytest.main([*OPTIONS, *way.tests], plugins=[Hunt(preys, report, way)])))
         os.waitpid(child, 0)
         hunted = json.loads(report.read_text())
-    tests = hunted["tests"]
+    return hunted["ends"] + _hunt_anew([prey for prey in preys if prey.name in hunted["tests"]], hunted["tests"], way)
 
-    def live(prey: Prey, _: Callable[[int], object]) -> int:
-        signal.alarm(LONGEST)
-        try:
-            spoiling.replace(f"nerv.{prey.module}", FILES[prey.module], prey.spoilt())
-        except BaseException:
-            traceback.print_exc()
-            return FAILED
-        return FAILED if pytest.main([*OPTIONS, "-x", *tests[prey.name]]) else PASSED
 
-    ends = hunted["ends"]
-    for end in chase([prey for prey in preys if prey.name in tests], live, way):
-        told(end, "")
-        ends.append((end.prey.name, end.code, ""))
+def _hunt_anew(preys: list[Prey], tests: dict[str, list[list[str]]], way: Way) -> list[tuple[str, int, str]]:
+    """Those that have to be loaded: with few tests, and those that survive with many."""
+    import pytest
+
+    ends: list[tuple[str, int, str]] = []
+    for stage in (0, 1):
+
+        def live(prey: Prey, _: Callable[[int], object], stage: int = stage) -> int:
+            signal.alarm(LONGEST)
+            try:
+                spoiling.replace(f"nerv.{prey.module}", FILES[prey.module], prey.spoilt())
+            except BaseException:
+                traceback.print_exc()
+                return FAILED
+            return FAILED if pytest.main([*OPTIONS, "-x", *tests[prey.name][stage]]) else PASSED
+
+        left = []
+        for end in chase(preys, live, way):
+            told(end, "")
+            if stage or end.code or end.prey.name in EQUIVALENT:
+                ends.append((end.prey.name, end.code, ""))
+            else:
+                left.append(end.prey)
+        preys = left
     return ends
 
 
@@ -331,9 +346,10 @@ def main(words: list[str]) -> None:
     began = time.monotonic()
     output = os.dup(1) if "-v" in words else os.open(os.devnull, os.O_WRONLY)
     jobs = 1 if "-j1" in words else len(os.sched_getaffinity(0))
-    words = [word for word in words if word not in {"-v", "-j1"}]
+    tests = PURE if "-pure" in words else TESTS
+    words = [word for word in words if word not in {"-v", "-j1", "-pure"}]
     preys = [prey for prey in all_mutants() if prey.name.startswith(tuple(words) or "")]
-    ends = hunt(preys, Way(jobs, output))
+    ends = hunt(preys, Way(jobs, output, tests))
     report = {
         "mutants": Counter(name.partition(".")[0] for name, _, _ in ends),
         "seconds": round(time.monotonic() - began),

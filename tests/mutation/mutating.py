@@ -37,7 +37,8 @@ class Place:
         scope: the class and function, with dots; "module" outside of any.
         statement: its text, of a compound one the head.
         lines: those of the statement, by number.
-        is_inside: whether it is in the body of a function, so that nothing of it happens when the module is loaded.
+        is_inside: whether it is in the body of a function, or a default, so that it can be exchanged once the module is
+            loaded.
     """
 
     scope: str = "module"
@@ -78,6 +79,8 @@ def _changes(node: ast.AST, place: Place) -> Iterator[tuple[Place, str, Callable
             if _is_docstring(part) or _is_for_the_checker(part):
                 continue
             here = replace(place, is_inside=is_inside)
+            if field == "args" and isinstance(node, ast.FunctionDef):
+                here = replace(here, is_inside=True, lines=_first_lines(node))
             if isinstance(part, ast.stmt):
                 here = replace(here, statement=_text(part), lines=_lines(part))
             for new in () if _is_compared_none(part, node) else _spoilt(part, node, field):
@@ -93,6 +96,11 @@ def _lines(statement: ast.stmt) -> range:
         return _lines(statement.body[0])
     end = body[0].lineno if body else (statement.end_lineno or statement.lineno) + 1
     return range(statement.lineno, max(end, statement.lineno + 1))
+
+
+def _first_lines(function: ast.FunctionDef) -> range:
+    """The lines that run whenever a function is called, however it goes on."""
+    return _lines(next((one for one in function.body if not _is_docstring(one)), function.body[0]))
 
 
 def _is_for_the_checker(part: ast.AST) -> bool:

@@ -24,23 +24,37 @@ class Seen(NamedTuple):
 
 
 def surveyed(session: pytest.Session, files: Sequence[str]) -> list[Seen]:
-    """All tests of a session, run once in a process of their own. Kept in pytest's cache until a source changes."""
-    key = _fingerprint(session, files)
+    """All tests of a session, run once in a process of their own.
+
+    Kept in pytest's cache, by file of tests, until that or a source changes.
+    """
+    keys = _keys(session, files)
     known = session.config.cache.get("nerv/survey", {})
-    if known.get("key") != key:
-        known = {"key": key, "seen": _in_a_child(session, files)}
+    new = [item for item in session.items if known.get(_file(item), {}).get("key") != keys[_file(item)]]
+    if new:
+        known.update({_file(item): {"key": keys[_file(item)], "seen": {}} for item in new})
+        for one in _in_a_child(session, new, files):
+            known[one[0].partition("::")[0]]["seen"][one[0]] = one
         session.config.cache.set("nerv/survey", known)
-    return [Seen(*one) for one in known["seen"]]
+    return [Seen(*known[_file(item)]["seen"][item.nodeid]) for item in session.items]
 
 
-def _fingerprint(session: pytest.Session, files: Sequence[str]) -> str:
-    digest = hashlib.sha256("\n".join(item.nodeid for item in session.items).encode())
-    for file in sorted({*files, *(str(item.path) for item in session.items)}):
-        digest.update(Path(file).read_bytes())
-    return digest.hexdigest()
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
-def _in_a_child(session: pytest.Session, files: Sequence[str]) -> list[Any]:
+def _keys(session: pytest.Session, files: Sequence[str]) -> dict[str, str]:
+    """By file of tests, what the survey of it depends on: its text, its tests, and the sources."""
+    sources = b"".join(Path(file).read_bytes() for file in files)
+    found: dict[str, Any] = {}
+    for item in session.items:
+        if _file(item) not in found:
+            found[_file(item)] = hashlib.sha256(sources + item.path.read_bytes())
+        found[_file(item)].update(item.nodeid.encode())
+    return {file: digest.hexdigest() for file, digest in found.items()}
+
+
+def _in_a_child(session: pytest.Session, items: Sequence[pytest.Item], files: Sequence[str]) -> list[Any]:
     out, into = os.pipe()
     child = os.fork()
     if not child:
@@ -48,7 +62,7 @@ def _in_a_child(session: pytest.Session, files: Sequence[str]) -> list[Any]:
             os.setsid()
             os.close(out)
             with os.fdopen(into, "w") as pipe:
-                json.dump(_seen(session, files), pipe)
+                json.dump(_seen(session, items, files), pipe)
         except BaseException:
             traceback.print_exc()
         os._exit(0)
@@ -60,13 +74,13 @@ def _in_a_child(session: pytest.Session, files: Sequence[str]) -> list[Any]:
     return json.loads(text)
 
 
-def _seen(session: pytest.Session, files: Sequence[str]) -> list[Seen]:
+def _seen(session: pytest.Session, items: Sequence[pytest.Item], files: Sequence[str]) -> list[Seen]:
     from coverage import Coverage
 
     coverage = Coverage(data_file=None, config_file=False, include=list(files))
     coverage.start()
     ran = []
-    for item in session.items:
+    for item in items:
         coverage.switch_context(item.nodeid)
         failed, began = session.testsfailed, time.monotonic()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
