@@ -8,12 +8,14 @@ held against the execution.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from heapq import heapify
 from typing import Any
 
 from nerv import eventlog as log
 from nerv.events import EventType
 from nerv.families import Families, Seed
+from nerv.graph import NUMBER_MASK
 from nerv.sagas import Saga
 from nerv.sparse import each
 from nerv.states import (
@@ -85,12 +87,40 @@ class Branching(TaskStates):
             return self.graph.dependencies[number]
         return self.has_families().needs_of(number)
 
+    def missing_of(self, number: int) -> int:
+        """What must still happen before a task is ready, as the states are."""
+        needs, rule = self.needs_of(number), self.rules[number]
+        states = [self.state[need] for need in needs]
+        if rule == ALL_COMPLETED:
+            dead = sum(need in self.dead for need in needs) if self.dead else 0
+            if dead:
+                self.dead_needs[number] = dead
+            return sum(state != COMPLETED for state in states) - (dead if dead < len(needs) else 0)
+        if rule == ANY_COMPLETED and needs:
+            self.undecided[number] = sum(state <= COMPLETED for state in states)
+            return int(COMPLETED not in states)
+        return sum(state < COMPLETED for state in states)
+
+    def one_less(self, number: int) -> None:
+        """One thing less for a pending task to wait for."""
+        self.missing[number] -= 1
+        if not self.missing[number]:
+            self.release(number)
+
     @property
     def heaps(self) -> Iterator[list[int]]:
         """All heaps in which tasks stand that may start."""
         yield from self.ready
         if self.staging is not None:
             yield from self.staging.heaps
+
+    def withdraw(self, doomed: list[int], now: float) -> None:
+        """Cancel tasks that haven't started, ready or not."""
+        gone = set(doomed)
+        for ready in self.heaps:
+            ready[:] = [rank for rank in ready if rank & NUMBER_MASK not in gone]
+            heapify(ready)
+        self.cancel_all(doomed, now)
 
     def cancel_all(self, doomed: list[int], now: float) -> None:
         """Cancel tasks that haven't started, and aren't ready any more."""
@@ -109,8 +139,8 @@ class Branching(TaskStates):
             self.suspensions = Suspensions(self, epoch)  # type: ignore[arg-type]  # a Scheduler
         return self.suspensions
 
-    def suspended(self, number: int, now: float, one: Suspended, kept: bytes | None = None) -> None:
-        """A task's function has returned, and the task waits for something."""
+    def suspended(self, number: int, now: float, one: Suspended, kept: bytes | None) -> None:
+        """A task's function has returned, and the task waits for something; `kept` is what the journal has of that."""
         assert self.suspensions is not None
         if self.waits is not None:
             self.waits.left(number, now, ok=True)
@@ -183,7 +213,7 @@ class Branching(TaskStates):
                     continue
                 rule = self.rules[dependent]
                 if rule == ALL_FINISHED:
-                    self._one_less(dependent)
+                    self.one_less(dependent)
                     continue
                 because = number
                 if rule == ANY_COMPLETED:
@@ -192,12 +222,9 @@ class Branching(TaskStates):
                         continue
                     because = self._worst(dependent, number)
                 elif number in self.dead and self._lives_on(dependent):
-                    self._one_less(dependent)
+                    self.one_less(dependent)
                     continue
-                if because in self.dead:
-                    self._die(dependent, because, now)
-                else:
-                    self._give_up(dependent, because, now)
+                self._end_for(dependent, because, now)
                 ended.append(dependent)
 
     def skip_followers(self, number: int, now: float) -> None:
@@ -214,27 +241,26 @@ class Branching(TaskStates):
             self._spread(followers, now)
             family = self.families.of(family.parent)  # type: ignore[union-attr]  # there is one
 
-    def spread_on(self, now: float) -> None:
-        """Records may end in the midst of a spread, if a journal was torn: go on with it."""
-        for number, state in each(self.state):
-            if state == PENDING:
+    def spread_on(self, now: float, among: Iterable[int] | None = None) -> None:
+        """Whoever can't run any more ends, among these tasks or all.
+
+        Records may end in the midst of a spread, if a journal was torn; tasks are added that need what ended before.
+        """
+        for number in [number for number, _ in each(self.state)] if among is None else among:
+            if self.state[number] == PENDING:
                 culprit = self._culprit(number)
                 if culprit is not None:
-                    self._give_up(number, culprit, now)
+                    self._end_for(number, culprit, now)
                     self._spread([number], now)
 
     def _culprit(self, number: int) -> int | None:
         """What a pending task can't run for."""
         needs, rule = self.needs_of(number), self.rules[number]
-        culprits = [need for need in needs if self.state[need] > COMPLETED and need not in self.dead]
-        if rule == ALL_FINISHED or not culprits:
+        lost = [need for need in needs if self.state[need] > COMPLETED]
+        failed = [need for need in lost if need not in self.dead]
+        if rule == ALL_FINISHED or not lost or (len(lost) < len(needs) and (rule == ANY_COMPLETED or not failed)):
             return None
-        return None if rule == ANY_COMPLETED and any(self.state[need] <= COMPLETED for need in needs) else culprits[0]
-
-    def _one_less(self, number: int) -> None:
-        self.missing[number] -= 1
-        if not self.missing[number]:
-            self.release(number)
+        return (failed or lost)[0]
 
     def _lives_on(self, number: int) -> bool:
         """Another dependency of the task is dead: whether it has one that isn't."""
@@ -245,8 +271,13 @@ class Branching(TaskStates):
         """Of the dependencies of a task, none of which has completed, one that isn't dead, if there is one."""
         if not self.dead:
             return last
-        ended = (FAILED, SKIPPED, CANCELLED)
-        return next((n for n in self.needs_of(number) if self.state[n] in ended and n not in self.dead), last)
+        return next((need for need in self.needs_of(number) if need not in self.dead), last)
+
+    def _end_for(self, number: int, because: int, now: float) -> None:
+        if because in self.dead:
+            self._die(number, because, now)
+        else:
+            self._give_up(number, because, now)
 
     def _give_up(self, number: int, because: int, now: float) -> None:
         """A task that can't run: SKIPPED for the failure behind it, or CANCELLED along with what it needs."""

@@ -18,13 +18,11 @@ nor keep it from COMPLETED. That goes for all that such a child has added (its `
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from heapq import heapify
 from typing import TYPE_CHECKING, Any, Final
 
 from nerv.errors import FatalError
 from nerv.eventlog import TASKS_ADDED
 from nerv.events import EventType
-from nerv.graph import NUMBER_MASK
 from nerv.names import Brood, Ids
 from nerv.sparse import Sparse
 from nerv.states import (
@@ -180,7 +178,7 @@ class Families:
 
     # ---- growing --------------------------------------------------------------------------------------------------
 
-    def grow(self, parent: int, seed: Seed, now: float, *, parted: bool = False) -> Family:
+    def grow(self, parent: int, seed: Seed, now: float, *, parted: bool) -> Family:
         """Add tasks. The parent completes after them, unless it has `parted` from them."""
         scheduler = self._scheduler
         family = self.enter(parent, seed, parted=parted)
@@ -189,7 +187,7 @@ class Families:
         if seed.kept is not None:
             data["outcome"] = seed.kept
         scheduler.records.append((TASKS_ADDED, parent, now, scheduler.attempts[parent], data))
-        self._wire(family)
+        late = self._wire(family)
         if not family.count:
             self._over(family)
             return family
@@ -198,6 +196,7 @@ class Families:
         for number in range(family.first, min(family.next, family.first + family.count)):
             if not scheduler.missing[number]:
                 scheduler.release(number)
+        scheduler.spread_on(now, late)
         return family
 
     def regrow(self, parent: int, seed: Seed, *, parted: bool) -> Family:
@@ -226,36 +225,46 @@ class Families:
             brood.named.update(zip(seed.names, family.numbers, strict=True))
         return family
 
-    def _wire(self, family: Family) -> None:
-        """Enter who needs whom."""
+    def _wire(self, family: Family) -> Collection[int]:
+        """Enter who needs whom. Gives those that may have to do without something that has ended already."""
         scheduler, first, seed = self._scheduler, family.first, family.seed
         missing, dependents = scheduler.missing, scheduler.own_dependents()
         if scheduler.rules[family.parent] == ANY_COMPLETED:  # what it still needs mustn't count as a child
             for need in scheduler.needs_of(family.parent):
                 dependents[need] = [other for other in dependents[need] if other != family.parent]
-        if seed.needs is None:
+        if seed.needs is None and all(map(scheduler.has_ended, seed.shared)):
             dependents.extend([[family.parent]] * family.count)
-            held = max(0, first + family.count - family.next)
-            missing.extend([0] * (family.count - held))
-            missing.extend([1] * held)
-            return
+            lacking = scheduler.missing_of(first) if family.count else 0
+            missing.extend([lacking] * family.count)
+            late: Collection[int] = family.numbers if lacking else ()
+        else:
+            late = self._wire_each(family, seed.needs or [seed.shared] * family.count)
+        for number in range(family.next, first + family.count):
+            missing[number] += 1
+        return late
+
+    def _wire_each(self, family: Family, all_needs: Sequence[Sequence[int]]) -> list[int]:
+        scheduler, first, late, own = self._scheduler, family.first, list[int](), set[int]()
+        dependents = scheduler.own_dependents()
         dependents.extend([] for _ in range(family.count))
-        for number, needs in zip(family.numbers, seed.needs, strict=True):
+        for number, needs in zip(family.numbers, all_needs, strict=True):
             pending = 0
             for need in needs:
                 needed = first + ~need if need < 0 else need
                 if not scheduler.has_ended(needed):
                     pending += 1
-                    if need < 0:
-                        dependents[needed].append(number)
-                    else:  # the list may be the workflow's own
-                        dependents[needed] = [*dependents[needed], number]
-            missing.append(pending)
-            if scheduler.rules[number] == ANY_COMPLETED and pending:
-                scheduler.undecided[number] = pending
-                missing[number] = 1
+                    if needed < first and needed not in own:  # the list may be the workflow's own
+                        dependents[needed] = [*dependents[needed]]
+                        own.add(needed)
+                    dependents[needed].append(number)
+            if pending < len(needs):
+                late.append(number)
+            if pending < len(needs) or scheduler.rules[number] == ANY_COMPLETED:
+                pending = scheduler.missing_of(number)
+            scheduler.missing.append(pending)
         for number in family.numbers:
             dependents[number].append(family.parent)
+        return late
 
     # ---- children that end ------------------------------------------------------------------------------------------
 
@@ -295,8 +304,7 @@ class Families:
             number = family.next
             family.next += 1
             if scheduler.state[number] == PENDING:
-                scheduler.missing[number] = 0
-                scheduler.release(number)
+                scheduler.one_less(number)
         if not family.left:
             self._over(family)
         elif family.watchers:
@@ -373,14 +381,7 @@ class Families:
                 ):
                     doomed.append(number)
         if doomed:
-            self._cancel(doomed, now)
-
-    def _cancel(self, doomed: list[int], now: float) -> None:
-        scheduler, gone = self._scheduler, set(doomed)
-        for ready in scheduler.heaps:
-            ready[:] = [rank for rank in ready if rank & NUMBER_MASK not in gone]
-            heapify(ready)
-        scheduler.cancel_all(doomed, now)
+            scheduler.withdraw(doomed, now)
 
     def note(self, number: int, event: EventType, data: Mapping[str, Any]) -> None:
         """Told of every end that isn't COMPLETED: count it if it is taken on."""
@@ -395,4 +396,4 @@ class Families:
         family = self.last[parent]
         if family.failed < 0 or not family.seed.fails:
             return COMPLETED
-        return FAILED if self._scheduler.state[family.failed] == FAILED else CANCELLED
+        return CANCELLED if self._scheduler.state[family.failed] == CANCELLED else FAILED

@@ -13,13 +13,15 @@ from nerv.states import FAILED
 
 
 def blamed(live: Live, number: int, family: Family) -> BaseException:
-    """The error of a task that failed because one that it has added did."""
+    """The error of a task that failed because one that it has added did, or was skipped for one that had."""
     child = live.tasks[family.failed]
-    error = live.error_of(family.failed)
+    culprit = live.scheduler.blame.get(family.failed, family.failed)
+    error = live.error_of(culprit)
     if family.seed.stops or isinstance(error, AddedTaskError):
         return error
     named = f"{child.id!r}" if child.name in (child.id, "") else f"{child.id!r} ({child.name})"
-    made = AddedTaskError(f"task {live.tasks[number].id!r} failed because {named} failed: {described(error)}")
+    what = "failed" if culprit == family.failed else f"was skipped, as {live.tasks[culprit].id!r} failed"
+    made = AddedTaskError(f"task {live.tasks[number].id!r} failed because {named} {what}: {described(error)}")
     made.__cause__ = error
     return made
 

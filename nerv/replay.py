@@ -15,8 +15,6 @@ from nerv import eventlog as log
 from nerv.pages import Record
 from nerv.scheduler import Scheduler
 from nerv.states import (
-    ALL_COMPLETED,
-    ANY_COMPLETED,
     COMPLETED,
     FAILED,
     MOVES_BY_CODE,
@@ -177,7 +175,7 @@ class Replay:
         scheduler.brought_back()
         for number, state in enumerate(scheduler.state):
             if state < COMPLETED:
-                scheduler.missing[number] = self._missing(number)
+                scheduler.missing[number] = scheduler.missing_of(number)
                 self._stand_back(number)
 
     def settle(self) -> None:
@@ -189,22 +187,6 @@ class Replay:
         """A task that waits, and whose needs run again, is pending once more: their ends release it."""
         if self._scheduler.state[number] == WAITING and self._scheduler.missing[number]:
             self._scheduler.state[number] = PENDING
-
-    def _missing(self, number: int) -> int:
-        scheduler = self._scheduler
-        numbers = scheduler.needs_of(number)
-        needs = [scheduler.state[need] for need in numbers]
-        rule = scheduler.rules[number]
-        if rule == ALL_COMPLETED:
-            dead = sum(need in scheduler.dead for need in numbers) if scheduler.dead else 0
-            if dead:
-                scheduler.dead_needs[number] = dead
-            return sum(state != COMPLETED for state in needs) - dead
-        open_ = sum(state < COMPLETED for state in needs)
-        if rule == ANY_COMPLETED and needs:
-            scheduler.undecided[number] = sum(state <= COMPLETED for state in needs)
-            return COMPLETED not in needs
-        return open_
 
     def has_ended(self, number: int) -> bool:
         """Whether a task has ended. What was claimed of one that has is its compensation."""

@@ -52,7 +52,7 @@ class Suspensions:
         """The moment at which `wake` has something to do; `inf`: none."""
         return self._moments[0][0] if self._moments else inf
 
-    def suspend(self, number: int, now: float, one: Suspended, kept: bytes | None = None) -> None:
+    def suspend(self, number: int, now: float, one: Suspended, kept: bytes | None) -> None:
         """A task's function has returned `Wait`, which is `kept` for the journal."""
         moments = [moment for moment in (one.due, one.deadline) if moment is not None]
         data: dict[str, Any] = {"reason": one.what}

@@ -235,6 +235,27 @@ def test_a_torn_spread_is_gone_on_with_to_its_end_and_no_further():
     assert [run.scheduler.blame.get(number) for number in (3, 4)] == [2, 2]
 
 
+def test_a_torn_spread_of_what_was_not_taken_kills_what_needs_nothing_else():
+    """b is dead: c and d need it alone; e needs a too, which has completed."""
+    run = Run("- a b b ab", "cccac", fail_fast=False).started()
+    run.scheduler.state[0] = STATUSES.index(TaskStatus.COMPLETED)
+    run.scheduler.state[1] = STATUSES.index(TaskStatus.SKIPPED)
+    run.scheduler.dead.add(1)
+    run.scheduler.spread_on(3.0)
+    assert str(run)[:5] == "CSSSP"
+    assert run.scheduler.dead == {1, 2, 3}
+
+
+def test_a_torn_spread_spares_who_may_start_for_what_has_completed():
+    """a has failed and b completed: d needs any of them, c both, and e any of a and c."""
+    run = Run("- - ab ab ac", "cccaa", fail_fast=False).started()
+    run.scheduler.state[0] = STATUSES.index(TaskStatus.FAILED)
+    run.scheduler.state[1] = STATUSES.index(TaskStatus.COMPLETED)
+    run.scheduler.undecided[4] = 1
+    run.scheduler.spread_on(3.0)
+    assert str(run)[:5] == "FCSPS"
+
+
 def test_a_torn_spread_reaches_whom_the_graph_names_before_what_they_need():
     run = Run("- c a", fail_fast=False).started()
     run.scheduler.state[0] = STATUSES.index(TaskStatus.FAILED)

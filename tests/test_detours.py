@@ -187,10 +187,28 @@ def test_who_is_cancelled_is_neither_a_success_nor_a_failure_to_a_breaker():
     assert line.opens_at(4.0, 1.0) == 14.0, "and nothing has come between"
 
 
-def test_cleanup_that_is_ready_while_something_is_undone_stands_back():
+def test_who_returns_and_waits_is_a_success_to_a_breaker():
+    one = Detoured(3)
+    one.scheduler.fail_fast = False
+    line = BreakerLine(CircuitBreaker(failure_threshold=2, recovery_time=10.0), one.lines)
+    one.waits.terms = dict.fromkeys(range(3), Terms(None, None, ((line, 1.0),)))
+    one.scheduler.has_suspensions(1000.0)
+    for number in range(3):
+        assert one.scheduler.take(0, 1.0) == number
+    one.scheduler.failed(0, 2.0, BOOM)
+    one.scheduler.suspended(1, 3.0, Suspended("something", 3.0), None)
+    one.scheduler.failed(2, 4.0, BOOM)
+    assert line.opens_at(4.0, 1.0) <= 4.0, "two, but not in a row"
+
+
+@pytest.mark.parametrize("comes", ["first", "later"])
+def test_cleanup_that_is_ready_while_something_is_undone_stands_back(comes):
     """2 needs 1, which runs already; both are cleanup."""
-    one = Detoured(4, needs=[[], [], [1], []], cleanup=[1, 2], undoable=[0])
+    one = Detoured(4, needs=[[], [], [1], []], cleanup=[1, 2], undoable=[0] if comes == "first" else ())
     assert [one.scheduler.take(0, 1.0) for _ in range(3)] == [1, 0, 3]
+    if comes == "later":
+        one.scheduler.has_saga(Saga([0], [1, 2]))
+    assert not one.scheduler.is_plain
     one.scheduler.completed(0, 2.0)
     one.scheduler.failed(3, 3.0, BOOM)
     assert one.ready == [0]
@@ -435,7 +453,7 @@ def test_what_an_attempt_held_is_free_when_its_task_waits_for_something_else():
     one = with_one_gpu(2)
     one.scheduler.take(0, 1.0)
     one.scheduler.has_suspensions(0.0)
-    one.scheduler.suspended(0, 2.0, Suspended("something", 2.0))
+    one.scheduler.suspended(0, 2.0, Suspended("something", 2.0), None)
     assert one.scheduler.take(0, 3.0) == 1
     assert one.status(1) == "RUNNING"
 

@@ -185,12 +185,98 @@ def test_who_needs_whom_among_them_and_outside():
 
 
 def test_what_an_added_task_needs_may_have_ended_already():
-    one = Grown("- -")
+    one = Grown("- -", fail_fast=False)
     one.complete(1)
     one.grow(0, 2, needs=[[1], [1, ~0]], rules="aa")
-    assert one.ready == [2], "who needs an end that is past isn't asked about it again"
+    assert one.ready == [2, 3], "any of two starts for the one that has completed"
+    one.fail(2)
+    assert (one.status(3), one.ready) == ("PENDING", [3])
+
+
+def test_an_added_task_that_needs_what_has_failed_is_skipped_for_it():
+    """0 has failed; 2 needs it, 3 needs 2, 4 is cleanup that needs both, 5 needs nobody."""
+    one = Grown("- a", "cf", fail_fast=False)
+    one.fail(0)
+    one.grow(1, 4, needs=[[0], [~0], [0, ~0], []], rules="ccfc")
+    assert (str(one), one.ready) == ("FRSSPP", [4, 5])
+    assert [record[4]["cause"] for record in one.records if record[1] in {2, 3} and record[4]] == ["0", "0"]
+    one.complete(4, 5)
+    assert one.news == [(GROWN, 1)]
+    assert one.families.outcome_of(1) == FAILED
+
+
+@pytest.mark.parametrize(
+    ("limit", "rules", "expected"), [(None, "ccc", "FRSSS"), (1, "ccc", "FRSSS"), (1, "fff", "FRPPP")]
+)
+def test_added_tasks_that_all_need_what_has_failed_are_skipped_for_it(limit, rules, expected):
+    one = Grown("- a", "cf", fail_fast=False)
+    one.fail(0)
+    one.grow(1, 3, shared=(0,), limit=limit, rules=rules)
+    assert str(one) == expected
+    assert one.ready == ([2] if rules == "fff" else [])
+    assert one.news == ([] if rules == "fff" else [(GROWN, 1)])
+
+
+def test_any_of_what_has_failed_and_what_may_still_complete_waits_for_that():
+    one = Grown("- a", "cf", fail_fast=False)
+    one.fail(0)
+    one.grow(1, 3, needs=[[], [0, ~0], [0]], rules="caa")
+    assert (str(one), one.ready) == ("FRPPS", [2])
+    one.fail(2)
+    assert str(one) == "FRFSS"
+    assert one.scheduler.blame[3] == 2
+
+
+def test_an_added_task_that_needs_a_branch_which_was_not_taken_waits_for_the_others_it_needs():
+    """1 is dead; 4 needs it alone, 5 both branches, 6 the dead one and 5, 7 and 8 what is dead by now."""
+    one = Grown("- a a bc")
+    assert one.take() == 0
+    one.scheduler.routed(0, 1.0, [1])
     one.complete(2)
-    assert one.ready == [3]
+    one.grow(3, 5, needs=[[1], [1, 2], [1, ~1], [1, ~0], [~0]], rules="ccccc")
+    assert (str(one), one.ready) == ("CSCRSPPSS", [5])
+    assert one.scheduler.dead == {1, 4, 7, 8}
+    one.complete(5)
+    assert one.ready == [6]
+    one.complete(6)
+    assert one.news == [(GROWN, 3)]
+    assert one.families.outcome_of(3) == COMPLETED
+
+
+def test_who_needs_a_dead_branch_and_what_dies_later_dies_with_it():
+    one = Grown("- a a")
+    assert one.take() == 0
+    one.scheduler.routed(0, 1.0, [1])
+    one.grow(2, 3, needs=[[], [~0], [1, ~1]])
+    assert one.take() == 3
+    one.scheduler.routed(3, 1.0, [4])
+    assert (str(one), one.scheduler.dead) == ("CSRCSS", {1, 4, 5})
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_what_all_of_them_need_may_still_run(limit):
+    """2 needs any of both, and what it adds needs 1, which runs."""
+    one = Grown("- - ab", "cca")
+    one.complete(0)
+    assert one.take() == 1
+    one.grow(2, 3, shared=(1,), limit=limit)
+    assert (one.status(2), one.ready) == ("RUNNING", [])
+    one.complete(1)
+    assert one.ready == ([3, 4, 5] if limit is None else [3])
+    one.complete(3)
+    assert one.ready == [4, 5][:limit]
+    one.complete(4, 5)
+    assert one.news == [(GROWN, 2)]
+
+
+def test_what_several_of_them_need_lets_all_of_them_go_on():
+    one = Grown("- - b")
+    dependents = [needs.copy() for needs in one.scheduler.graph.dependents]
+    one.grow(0, 3, needs=[[1], [1], [1, ~0]])
+    assert one.scheduler.own_dependents()[1] == [2, 3, 4, 5]
+    assert one.scheduler.graph.dependents == dependents
+    one.complete(1)
+    assert one.ready == [2, 3, 4]
 
 
 def test_what_all_of_them_need_is_said_once():
@@ -409,7 +495,7 @@ def test_what_belongs_to_the_workflow_is_not_changed_by_what_an_execution_adds()
     ranks, dependents = graph.ranks.copy(), [needs.copy() for needs in graph.dependents]
     one.grow(needs=[[], [0, ~0], [1]])
     one.grow(2)
-    one.families.grow(2, one.seed(1), 1.0)
+    one.families.grow(2, one.seed(1), 1.0, parted=False)
     assert (graph.ranks, graph.dependents, rules) == (ranks, dependents, b"\0\2")
     assert one.scheduler.attempts == [1, 0, 1, 0, 0, 0, 0, 0, 0]
     assert one.scheduler.own_dependents() is one.scheduler.own_dependents()

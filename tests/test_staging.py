@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nerv.families import Seed
 from nerv.graph import NUMBER_MASK, Graph
 from nerv.sagas import Saga
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, Scheduler
@@ -131,6 +132,21 @@ def test_a_queue_that_is_added_has_a_place_to_be_staged():
     one = Staged(1)
     assert one.scheduler.add_queue() == 1
     assert (one.staged, one.ready) == ([[0], []], [[], []])
+
+
+def test_children_that_are_cancelled_are_not_staged_any_more():
+    one = Staged(1)
+    one.staging.clear(one.staging.best(0, 1)[0])
+    assert one.scheduler.take(0, 1.0) == 0
+    seed = Seed()
+    seed.ids, seed.rules, seed.queues = ["1", "2"], bytes([ALL_COMPLETED, ALL_FINISHED]), [0, 0]
+    seed.ranks = one.scheduler.graph.ranks * 2
+    seed.ranks = [rank + place for place, rank in enumerate(seed.ranks)]
+    families = one.scheduler.has_families()
+    families.grow(0, seed, 1.0, parted=False)
+    assert one.staged == [[1, 2]]
+    families.cancel(0, 2.0)
+    assert one.staged == [[2]]
 
 
 def test_a_staged_task_changes_its_place_with_its_priority():

@@ -20,7 +20,7 @@ from nerv import (
     run,
 )
 from nerv.errors import WorkflowDefinitionError
-from tests.handshake import PATIENCE, Gauge
+from tests.handshake import PATIENCE, Gauge, Hold, ended, eventually
 from tests.nodes.helpers import fail, go, inc, of, same, status, statuses
 
 
@@ -139,6 +139,50 @@ def test_a_failure_among_the_added_fails_the_parent_and_names_both():
     assert error.__cause__ is execution.failures["grow/x"]
     assert list(execution.failures) == ["grow/x", "grow"]
     assert status(execution, "after") == "SKIPPED"
+
+
+@pytest.mark.parametrize("failure_policy", ["continue", "fail_fast"])
+def test_an_added_task_that_depends_on_what_has_failed_is_skipped_and_fails_its_parent(failure_policy):
+    def grow():
+        return Expand([TaskDef("x", same, args=(1,)), TaskDef("y", same, args=(2,), dependencies=["broken"])])
+
+    tasks = [TaskDef("broken", fail), TaskDef("grow", grow, dependencies=["broken"], run_when="all_finished")]
+    execution = go(*tasks, failure_policy=failure_policy)
+    assert statuses(execution) == {"broken": "FAILED", "grow": "FAILED", "grow/x": "COMPLETED", "grow/y": "SKIPPED"}
+    error = execution.failures["grow"]
+    assert isinstance(error, AddedTaskError)
+    assert "'grow/y' (y) was skipped, as 'broken' failed" in str(error)
+    assert error.__cause__ is execution.failures["broken"]
+
+
+def test_an_added_task_starts_after_any_that_it_depends_on_also_if_that_one_has_completed_before():
+    def grow(_):
+        tasks = [TaskDef("x", fail), TaskDef("y", same, args=(2,), dependencies=["a", "x"], run_when="any_completed")]
+        return Expand(tasks)
+
+    tasks = [TaskDef("a", same, args=(1,)), TaskDef("grow", grow, args=(Output("a"),))]
+    execution = go(*tasks, failure_policy="continue")
+    assert status(execution, "grow/y") == "COMPLETED"
+
+
+@pytest.mark.parametrize("at_once", [None, 1])
+def test_items_wait_for_what_their_buffer_did_not_wait_for(at_once):
+    hold = Hold(10)
+    buffer = Buffer(
+        "grow",
+        [1, 2, 3],
+        TaskDef("add", lambda item, late: item + late, kwargs={"late": Output("late")}),
+        dependencies=["quick"],
+        run_when="any_completed",
+        max_parallel=at_once,
+    )
+    with WorkflowManager(workers=4) as manager:
+        execution = manager.start(of(TaskDef("quick", same, args=(1,)), TaskDef("late", hold), buffer))
+        hold.entered()
+        eventually(lambda: "grow[2]" in statuses(execution))
+        hold.go()
+        ended(execution)
+    assert execution["grow"].results == [11, 12, 13]
 
 
 def test_the_parent_fails_when_all_that_it_added_has_ended():
