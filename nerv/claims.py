@@ -59,9 +59,9 @@ class Claims:
         self.held[live] = None
         return []
 
-    def take_held(self) -> list[Live]:
+    def take_held(self) -> dict[Live, None]:
         """Who is to be asked again."""
-        held, self.held = list(self.held), {}
+        held, self.held = self.held, {}
         return held
 
 

@@ -64,6 +64,10 @@ class Page:
         """The records with `after < seq <= until`."""
         return self.records[self.upto(after) : self.upto(until)]
 
+    def after(self, seq: int) -> list[Record]:
+        """The records with a greater seq."""
+        return self.records[self.upto(seq) :]
+
     def without(
         self, tasks: Collection[int], others: Container[int], names: Container[str], folded: Sequence[int]
     ) -> Page:

@@ -289,7 +289,8 @@ class Recorder:
             if not self._dirty or self.broken is not None:
                 return None
             dirty, self._dirty = self._dirty, {}
-            dirty.update(dict.fromkeys(self._claims.take_held()))
+            if self._claims.held:
+                dirty.update(self._claims.take_held())
             shipment = Shipment()
             self._gathered += 1
             for live in dirty:

@@ -32,22 +32,25 @@ class Shipment:
         """Take in what is new in an execution (lock held)."""
         kept = live.kept
         assert kept is not None
-        log, batch = live.log, self.batch
-        records, ids = log.page.between(kept.written, len(log)), list(map(str, behind(log.ids, kept.ids_written)))
+        log = live.log
+        records, ids = log.page.after(kept.written), list[str]()
+        if len(log.ids) > kept.ids_written:
+            ids = list(map(str, behind(log.ids, kept.ids_written)))
         kept.gathered = kept.written + len(records)
         if records or claims or ids:
             values: dict[int, Any] = {}
-            for code, number, *_ in records:
-                if code == TASK_COMPLETED and live.tasks[number].durable:
+            for record in records:
+                if record[0] == TASK_COMPLETED and live.tasks[number := record[1]].durable:
                     if number in kept.encoded:
                         values[number] = kept.encoded.pop(number)
                     else:
                         self._unread.append((values, number, log.values[log.ids[number]], log.ids[number]))
-            batch.stretches.append(Stretch(live.id, kept.written + 1, records, log.epoch, ids, values, claims))
-        batch.facts += kept.facts
-        batch.orders_done += kept.orders_done
-        kept.facts, kept.orders_done = [], []
-        self.reached.append((live, kept.written + len(records), kept.ids_written + len(ids), claims))
+            self.batch.stretches.append(Stretch(live.id, kept.written + 1, records, log.epoch, ids, values, claims))
+        if kept.has_more:
+            self.batch.facts += kept.facts
+            self.batch.orders_done += kept.orders_done
+            kept.facts, kept.orders_done = [], []
+        self.reached.append((live, kept.gathered, kept.ids_written + len(ids), claims))
 
     def encode(self) -> None:
         """Encode what nobody has yet, without the lock: it may be the user's own code that does it."""

@@ -7,7 +7,6 @@ one INSERT and nothing is looked up. What it remembers changes when the transact
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Final
 
 from msgspec import Struct, structs
@@ -58,7 +57,7 @@ class Going(Struct):
     loose: int = 0  # frames since it was packed last
     size: int = 0  # bytes of frames
     is_new: bool = False
-    is_changed: bool = False
+    is_changed: bool = False  # so that its row in the directory is to be written
 
     @property
     def is_tidy(self) -> bool:
@@ -98,13 +97,9 @@ class Ledger:
             self._begin(header, changed, frames)
         for stretch in batch.stretches:
             self._continue(stretch, changed, frames)
-        statements: list[Statement] = []
-        if frames:
-            statements.append((_INSERT_FRAME, frames))
-        new = [(*one.entry(), one.is_tidy) for one in changed.values() if one.is_new]
-        if new:
-            statements.append((_INSERT_ENTRY, new))
-        statements += self._updates([one for one in changed.values() if one.is_changed and not one.is_new])
+        statements: list[Statement] = [(_INSERT_FRAME, frames)] if frames else []
+        if entries := [one for one in changed.values() if one.is_changed]:
+            statements += self._entries(entries)
         if batch.facts or batch.orders_done:
             statements += self._small(batch)
         return statements, changed
@@ -127,6 +122,11 @@ class Ledger:
         known = [one for one in (execution_ids or [*self.going]) if one in self.going]
         return self._updates([structs.replace(self.going[one], run=0) for one in known]), known
 
+    def _entries(self, some: list[Going]) -> list[Statement]:
+        new = [(*one.entry(), one.is_tidy) for one in some if one.is_new]
+        inserts: list[Statement] = [(_INSERT_ENTRY, new)] if new else []
+        return inserts + self._updates([one for one in some if not one.is_new])
+
     @staticmethod
     def _updates(some: list[Going]) -> list[Statement]:
         return [(_UPDATE_ENTRY, [(*one.entry()[3:], one.is_tidy, one.number) for one in some])] if some else []
@@ -139,7 +139,7 @@ class Ledger:
             self._numbers = self._database.rows("SELECT coalesce(max(number), 0) FROM executions")[0][0]
         assert self._numbers is not None
         number = self._numbers + 1 + sum(one.is_new for one in changed.values())
-        changed[header.id] = Going(number, header.id, header.workflow_name, run=self._run, is_new=True)
+        changed[header.id] = Going(number, header.id, header.workflow_name, run=self._run, is_new=True, is_changed=True)
         frames.append(row(key_of(number, 0), 1, 0, header_body(header)))
 
     def _continue(self, stretch: Stretch, changed: dict[str, Going], frames: list[Row]) -> None:
@@ -147,7 +147,7 @@ class Ledger:
         one = changed.get(known)
         if one is None:
             going = self.going.get(known)
-            one = self._found(known) if going is None else copy(going)
+            one = self._found(known) if going is None else structs.replace(going)
             changed[known] = one
         if one.ended is not None:
             raise JournalError(f"{self._database.name}: execution {known!r} has ended, nothing can be added to it")
