@@ -92,10 +92,11 @@ class Branching(TaskStates):
         needs, rule = self.needs_of(number), self.rules[number]
         states = [self.state[need] for need in needs]
         if rule == ALL_COMPLETED:
-            dead = sum(need in self.dead for need in needs) if self.dead else 0
+            lacking = sum(state != COMPLETED for state in states)
+            dead = sum(need in self.dead for need in needs)
             if dead:
                 self.dead_needs[number] = dead
-            return sum(state != COMPLETED for state in states) - (dead if dead < len(needs) else 0)
+            return lacking if dead == len(needs) else lacking - dead
         if rule == ANY_COMPLETED and needs:
             self.undecided[number] = sum(state <= COMPLETED for state in states)
             return int(COMPLETED not in states)

@@ -79,7 +79,7 @@ class Seed:
     keeps = False
     lanes = False
     counts = False
-    plan: Any = None
+    plan: Any
     kept: bytes | None = None
 
 

@@ -217,23 +217,45 @@ def test_added_tasks_that_all_need_what_has_failed_are_skipped_for_it(limit, rul
     assert one.news == ([] if rules == "fff" else [(GROWN, 1)])
 
 
+def test_an_added_task_that_would_start_after_any_and_needs_nobody_starts():
+    one = Grown()
+    one.grow(0, 2, needs=[[], [~0]], rules="aa")
+    assert one.ready == [1]
+
+
+def test_a_family_takes_no_more_room_than_it_must():
+    assert not hasattr(Grown().grow(), "__dict__")
+
+
 def test_any_of_what_has_failed_and_what_may_still_complete_waits_for_that():
     one = Grown("- a", "cf", fail_fast=False)
     one.fail(0)
-    one.grow(1, 3, needs=[[], [0, ~0], [0]], rules="caa")
-    assert (str(one), one.ready) == ("FRPPS", [2])
+    one.grow(1, 4, needs=[[], [], [0, ~0, ~1], [0]], rules="ccaa")
+    assert (str(one), one.ready) == ("FRPPPS", [2, 3])
     one.fail(2)
-    assert str(one) == "FRFSS"
-    assert one.scheduler.blame[3] == 2
+    assert str(one) == "FRFPPS"
+    one.fail(3)
+    assert str(one) == "FRFFSS"
+    assert one.scheduler.blame[4] == 3
+
+
+def test_added_cleanup_starts_when_all_that_it_needs_has_ended_whenever_that_was():
+    one = Grown("- - -", fail_fast=False)
+    one.complete(0)
+    one.fail(1)
+    one.grow(2, 2, needs=[[0, 1], [0, 1, ~0]], rules="ff")
+    assert one.ready == [3]
+    one.complete(3)
+    assert one.ready == [4]
 
 
 def test_an_added_task_that_needs_a_branch_which_was_not_taken_waits_for_the_others_it_needs():
-    """1 is dead; 4 needs it alone, 5 both branches, 6 the dead one and 5, 7 and 8 what is dead by now."""
+    """1 is dead; 4 needs it alone, 5 both branches, 6 these and 5, 7 and 8 what is dead by now."""
     one = Grown("- a a bc")
     assert one.take() == 0
     one.scheduler.routed(0, 1.0, [1])
     one.complete(2)
-    one.grow(3, 5, needs=[[1], [1, 2], [1, ~1], [1, ~0], [~0]], rules="ccccc")
+    one.grow(3, 5, needs=[[1], [1, 2], [1, 2, ~1], [1, ~0], [~0]], rules="ccccc")
     assert (str(one), one.ready) == ("CSCRSPPSS", [5])
     assert one.scheduler.dead == {1, 4, 7, 8}
     one.complete(5)

@@ -499,6 +499,7 @@ def test_a_cancel_with_nothing_running_ends_the_execution():
     assert run.scheduler.cancel(2.0)
     assert (str(run), run.scheduler.status) == ("XX", WorkflowStatus.CANCELLED)
     assert [event[0] for event in run.events()].count("WORKFLOW_CANCELLED") == 1
+    assert "reason" not in run.records[-1][4]
 
 
 def test_a_cancel_before_the_start_takes_effect_right_after_it():
@@ -788,7 +789,7 @@ def test_with_levels_added_tasks_are_on_their_parents_level():
     assert (run.take(), run.take()) == ("b", "a")
     families, seed = scheduler.has_families(), Seed()
     seed.ids, seed.rules, seed.queues, seed.ranks = ["d", "e"], bytes(2), [0, 0], range(2)
-    families.grow(0, seed, 1.0)
+    families.grow(0, seed, 1.0, parted=False)
     assert str(run) == "RRPPP de"
     run.does("completed", "b")
     assert (run.take(), run.take()) == ("d", "e")

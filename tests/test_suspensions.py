@@ -104,6 +104,12 @@ def test_who_has_ended_is_not_told_of_its_moment():
     assert one.news == [(LATE, 1)]
 
 
+def test_who_waits_for_a_moment_waits_for_no_signal():
+    one = Waiting()
+    one.suspend(0, due=5.0)
+    assert one.all.waiting[0] == Suspended("something", 1.0, None, 5.0, None, "")
+
+
 def test_who_does_not_wait_any_more_is_not_told():
     one = Waiting()
     one.suspend(0, signal="go")

@@ -104,7 +104,11 @@ def _first_lines(function: ast.FunctionDef) -> range:
 
 
 def _is_for_the_checker(part: ast.AST) -> bool:
-    """Imports, also those that only a type checker makes, and assertions, which hold whatever happens."""
+    """Imports, also those that only a type checker makes, what may be imported, and assertions, which hold anyway."""
+    if isinstance(part, ast.Assign):
+        return ast.unparse(part.targets[0]) == "__all__"
+    if isinstance(part, ast.AnnAssign):
+        return part.value is None
     if isinstance(part, ast.If):
         return ast.unparse(part.test) == "TYPE_CHECKING"
     return isinstance(part, ast.Import | ast.ImportFrom | ast.Assert)
