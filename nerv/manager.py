@@ -56,7 +56,7 @@ class WorkflowManager(Hub):
         on_event: Callable[[Event], Any] | None = None,
         execution_id: str | None = None,
     ) -> Execution:
-        """Start an execution and return at once.
+        """Start an execution and return at once. Its inline tasks run in the thread that waits for it.
 
         Args:
             workflow: what to run.

@@ -103,7 +103,7 @@ def start(
     execution_id: str | None = None,
     **settings: Any,
 ) -> Execution:
-    """Start a workflow and return at once. See `run` for the arguments.
+    """Start a workflow and return at once. See `run` for the arguments. Inline tasks run when somebody waits for it.
 
     Its engine closes itself when the execution ends. If the program ends first, it is given `grace` seconds and then
     cancelled.
