@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress, count, pairwise
+from operator import attrgetter, is_not, or_
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +30,7 @@ from nerv.verdicts import Case, Place, Verdicts
 from nerv.workflows import Workflow
 
 BUILT_IN: Final = ("thread", "process", "async", "inline")
+_fn, _pool = attrgetter("fn"), attrgetter("pool")
 _RESERVED: Final = ("workflow_id", "execution_id")
 
 
@@ -67,42 +70,33 @@ class Admission:
         self._case: Case | None = None  # of the function at hand, if measurement decides
 
     def assign(self) -> list[Problem]:
-        """Settle every task's pool; returns what can't be."""
+        """Settle every task's pool; returns what can't be. Neighbours with the same function and pool go together."""
         problems: list[Problem] = []
-        last: TaskDef | None = None
-        queue, wants, alike = -1, False, 0  # how many like `last` haven't been entered yet
-        looks = False  # whether each of them has to be looked at, though their function is the same
-        for number, task in enumerate(self.workflow.definitions):
-            if last is not None and task.fn is last.fn and task.pool is last.pool and queue >= 0:
-                alike += 1
-                if looks:
-                    self._look_at(number, task, queue, problems)
-                continue
-            self._enter(queue, wants, alike)
+        definitions = self.workflow.definitions
+        for start, end in pairwise(_starts(definitions)):
+            task = definitions[start]
             queue = self._queue(task, problems)
-            wants = task.fn is not None and wants_context(task.fn)
+            self.queue_of += [queue] * (end - start)
+            self.wants_context += [task.fn is not None and wants_context(task.fn)] * (end - start)
             self.delivers |= getattr(task.fn, "delivers", False) is True
-            last, alike = task, 1
-            looks = self._case is not None or (queue >= 0 and self.pools[queue].kind == "process")
             if task.inside:
                 self._look_inside(task.inside, problems)
             if self._case is not None:
-                self._follow(self._case, number, task)
-        self._enter(queue, wants, alike)
+                self._follow(self._case, start, task)
+            if queue < 0 or self._case is not None or self.pools[queue].kind == "process":
+                for number in range(start + 1, end):
+                    self._look_at(number, definitions[number], queue, problems)
         problems += self.policing.problems
         if not problems:
             for number in self.policing.terms:
-                self._assign_errands(number, self.workflow.definitions[number], problems)
+                self._assign_errands(number, definitions[number], problems)
         return problems
-
-    def _enter(self, queue: int, wants: bool, count: int) -> None:  # noqa: FBT001  it is entered, not asked about
-        """So many more tasks of this kind."""
-        self.queue_of += [queue] * count
-        self.wants_context += [wants] * count
 
     def _look_at(self, number: int, task: TaskDef, queue: int, problems: list[Problem]) -> None:
         """One more task of a function: whether its arguments can be sent."""
-        if self.pools[queue].kind == "process":
+        if queue < 0:
+            self._queue(task, problems)
+        elif self.pools[queue].kind == "process":
             self._object(task, queue, problems)
         if self._case is not None:
             self._follow(self._case, number, task)
@@ -313,6 +307,13 @@ class Admission:
             Feeder(live, source, self, by_levels=by_levels, keep=self._settings.keep)
         if self.delivers or live.engine.hooks:
             live.watch_wires()
+
+
+def _starts(definitions: Sequence[TaskDef]) -> list[int]:
+    """Where another function or pool begins than the task before has, and the end."""
+    fns, pools = list(map(_fn, definitions)), list(map(_pool, definitions))
+    differs = map(or_, map(is_not, fns, fns[1:]), map(is_not, pools, pools[1:]))
+    return [0, *compress(count(1), differs), len(fns)] if fns else []
 
 
 def admitted(  # noqa: PLR0917  one call, in the manager

@@ -129,11 +129,11 @@ class Dispatch:
         call = live.active[number] = Call(live, number, live.tasks[number], scheduler.attempts[number])
         if call.task.timeout is not None:
             self._limit(call, now)
-        if self.bus.active or live.on_change:
+        if live.on_change or (self.bus.active and not live.log.dirty):
             self._tell(live)
         if not lane.ready:
             lane.turns.drop(lane)
-        elif not pool.attended:
+        elif pool.running < pool.limit and not pool.attended:
             self._call_up(pool, lane.turns)
         return call
 

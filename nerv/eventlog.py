@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from gc import is_tracked
 from typing import Any, Final, Protocol
 
-from nerv.events import Event, EventType, Facts, LightEvent, is_light
+from nerv.events import Event, EventType, Facts, LightEvent
 from nerv.far import Far, FarFacts, FarValues
 from nerv.pages import Book, Page, Record
 
@@ -172,9 +173,13 @@ class EventLog:
             if task_id.__class__ is not str:
                 task_id = str(key)  # an added task's may be a LongId
             if code == TASK_COMPLETED and with_result and key in self.values:
-                data = self._with_result(data, key)
-                if data.__class__ is Facts and len(data) == 1 and is_light(data["result"]):
-                    kind = LightEvent
+                if data is None and self.values.__class__ is dict:
+                    value = self.values[key]
+                    data = Facts(result=value)
+                    if not is_tracked(value) and value.__class__ is not dict:  # which is, as soon as it holds what is
+                        kind = LightEvent
+                else:
+                    data = self._with_result(data, key)
         if data is None:
             data, kind = _NOTHING, LightEvent
         elif not isinstance(data, Facts):  # of what was read from a journal nothing is decoded before it is asked for

@@ -7,7 +7,6 @@ watching; an `Event` is made when somebody reads one.
 from __future__ import annotations
 
 from enum import StrEnum
-from gc import is_tracked
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -112,8 +111,3 @@ class LightEvent(Event, frozen=True, eq=False, gc=False):
 
 
 LightEvent.__name__ = "Event"  # which it is, for who prints it
-
-
-def is_light(value: object) -> bool:
-    """Whether a value refers to nothing, now and ever: a number, a text, a tuple of them and the like."""
-    return not is_tracked(value) and value.__class__ is not dict  # which is tracked as soon as it holds what is
