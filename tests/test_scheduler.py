@@ -673,6 +673,15 @@ def test_a_relay_is_an_end_and_a_start(needs, rules):
     assert short.status is WorkflowStatus.COMPLETED
 
 
+def test_a_relay_releases_nobody_who_has_ended():
+    """c needs a, and was cancelled when b failed; d is cleanup, and ready."""
+    run = Run("- - a -", "cccf").started()
+    assert [run.take(), run.take()] == ["a", "b"]
+    run.does("failed", "b", BOOM)
+    assert run.scheduler.relay(0, 0, 3.0) == 3
+    assert str(run) == "CFXR"
+
+
 def test_only_a_running_task_is_relayed_and_only_to_one_that_can_start():
     run = Run("- -").started()
     with pytest.raises(NervError, match="TASK_COMPLETED can't happen to task 'a', which is PENDING"):
