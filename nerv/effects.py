@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+from weakref import WeakSet
 
 
 class Effects:
@@ -13,12 +15,13 @@ class Effects:
     under the lock. What is still to be looked into under the lock, `finish` does last.
     """
 
-    __slots__ = ("finish", "lock", "noted")
+    __slots__ = ("__weakref__", "finish", "lock", "noted")
 
     def __init__(self, finish: Callable[[], object] = lambda: None) -> None:
         self.lock = threading.Lock()
         self.finish = finish
         self.noted: list[Callable[[], Any]] = []
+        _ALL.add(self)
 
     def __enter__(self) -> None:
         self.lock.acquire()
@@ -29,3 +32,15 @@ class Effects:
         self.lock.release()
         for effect in noted:
             effect()
+
+
+_ALL: Final[WeakSet[Effects]] = WeakSet()
+
+
+def _open_in_child() -> None:
+    """Whoever held a lock when this process was forked isn't here to release it: what it guards can be read."""
+    for effects in _ALL:
+        effects.lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001  as the standard library does
+
+
+os.register_at_fork(after_in_child=_open_in_child)

@@ -15,6 +15,7 @@ bus is nudged once when a log has grown, if anybody listens at all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
@@ -28,6 +29,7 @@ from nerv.calls import Call
 from nerv.clock import Clock
 from nerv.errors import NervError, TaskCancelledError, TaskTimeoutError
 from nerv.events import EventType
+from nerv.forked import refuse_elsewhere
 from nerv.journal.deliveries import DispatchHook
 from nerv.lines import Lines
 from nerv.live import Live
@@ -61,6 +63,7 @@ class Engine(Batching):
         self.hooks: tuple[DispatchHook, ...] = ()  # of every wire
         self.desk = Desk(MemoryStore(), clock.time) if desk is None else desk
         self.closed = False
+        self._process = os.getpid()
 
     def adopt(self, pool: Pool) -> None:
         """Take a pool into service."""
@@ -320,7 +323,12 @@ class Engine(Batching):
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def drain(self, timeout: float | None) -> bool:
-        """Give out nothing more, and wait until nothing runs. False: it took longer than `timeout` seconds."""
+        """Give out nothing more, and wait until nothing runs. False: it took longer than `timeout` seconds.
+
+        Raises:
+            NervError: this process was forked from the one that runs it.
+        """
+        refuse_elsewhere(self._process, "this manager")
         with self.lock:
             self.draining = True
             return self._wait_until(self._is_quiet, timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from nerv.errors import NervError
 from nerv.eventlog import TASK_STARTED, EventLog
 from nerv.feeding import FedScheduler, FeederLike
 from nerv.following import Events
+from nerv.forked import refuse_elsewhere
 from nerv.live import Live
 from nerv.pools.thread import lending
 from nerv.results import Results
@@ -20,6 +22,7 @@ from nerv.statuses import WorkflowStatus
 from nerv.workflows import Workflow
 
 if TYPE_CHECKING:
+    from nerv.engine import Engine
     from nerv.hub import Hub
     from nerv.projector import PMap
 
@@ -34,6 +37,7 @@ class Execution(Results):
         self._manager = manager
         self._projector = manager.state_projector
         self._released = False
+        self._process = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Execution {self.id!r} of {self.workflow_name!r}: {self.status.name}>"
@@ -70,6 +74,16 @@ class Execution(Results):
         """Its events, as the engine keeps them."""
         return self._live.log
 
+    @property
+    def _engine(self) -> Engine:
+        """Who runs it, to be asked for something.
+
+        Raises:
+            NervError: that is the process from which this one was forked.
+        """
+        refuse_elsewhere(self._process, f"execution {self.id!r}")
+        return self._live.engine
+
     # ---- waiting and steering ---------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -85,11 +99,13 @@ class Execution(Results):
 
         Raises:
             JournalError: the caller is code of a value that is just being pickled for the journal, where the end goes.
+            NervError: it hasn't ended, and is run by the process from which this one was forked.
         """
         live = self._live
         if not live.ended.is_set():
-            if live.engine.recorder is not None:
-                live.engine.recorder.check_outside(live)
+            recorder = self._engine.recorder
+            if recorder is not None:
+                recorder.check_outside(live)
             with lending():
                 ended = (
                     live.inline.serve(live.ended.is_set, timeout)
@@ -98,19 +114,24 @@ class Execution(Results):
                 )
             if not ended:
                 return False
-        self._manager.settled(live)
+        if os.getpid() == self._process:  # else nobody is left who could tell handlers
+            self._manager.settled(live)
         return True
 
     async def wait_async(self) -> None:
         """`wait` for coroutines: the event loop goes on meanwhile, and inline tasks run in it.
 
         Inside a coroutine task its place is lent out meanwhile.
+
+        Raises:
+            NervError: it is run by the process from which this one was forked.
         """
         import asyncio
 
         from nerv.pools.coroutine import lending_place
 
         live = self._live
+        refuse_elsewhere(self._process, f"execution {self.id!r}")
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
@@ -129,15 +150,15 @@ class Execution(Results):
         Returns:
             False if it had ended or was being cancelled already.
         """
-        return self._written(self._live.engine.cancel(self._live, reason))
+        return self._written(self._engine.cancel(self._live, reason))
 
     def pause(self) -> bool:
         """Start nothing more until `resume`; what runs goes on to its end. False: it wasn't RUNNING."""
-        return self._written(self._live.engine.pause(self._live))
+        return self._written(self._engine.pause(self._live))
 
     def resume(self) -> bool:
         """Go on after `pause`. False: it wasn't PAUSED."""
-        return self._written(self._live.engine.resume(self._live))
+        return self._written(self._engine.resume(self._live))
 
     def reprioritize(self, task_id: str, priority: int) -> bool:
         """Change a task's priority from now on; a TASK_REPRIORITIZED event.
@@ -153,7 +174,7 @@ class Execution(Results):
             raise TypeError(f"a priority is a TaskPriority or an int, not {priority!r}")
         if self._live.is_folded(task_id):
             return False
-        return self._live.engine.reprioritize(self._live, self._number(task_id), priority)
+        return self._engine.reprioritize(self._live, self._number(task_id), priority)
 
     def signal(self, name: str, value: Any = None) -> bool:
         """Send a signal: it opens the gate of that id, or whatever else waits for that name. It is kept until somebody
@@ -169,14 +190,14 @@ class Execution(Results):
         """
         if not isinstance(name, str):
             raise TypeError(f"a signal's name is a str, such as the id of a Gate, not {name!r}")
-        scheduler = self._live.scheduler
+        engine, scheduler = self._engine, self._live.scheduler
         if isinstance(scheduler, FedScheduler) and name == scheduler.signal:
             value = scheduler.feeder.packed(value)
         elif self._live.kept is not None:
             from nerv.journal.codec import encode_all
 
             encode_all({name: value}, "signal")
-        came_first = self._live.engine.signal(self._live, name, value)
+        came_first = engine.signal(self._live, name, value)
         self._written(True)  # noqa: FBT003  also one that came too late is a fact
         return came_first
 
@@ -207,6 +228,7 @@ class Execution(Results):
                 raise NervError(f"{text}; if it hasn't ended, manager.recover() goes on with it")
             text = f"execution {self.id!r} isn't fed, so it has no {call}(); write Flow(name).triggered_by(Manual())"
             raise NervError(text)
+        refuse_elsewhere(self._process, f"execution {self.id!r}")
         return scheduler.feeder
 
     def waiting(self) -> list[reports.Waiting]:
@@ -224,7 +246,13 @@ class Execution(Results):
     # ---- looking --------------------------------------------------------------------------------------------------
 
     def events(self, follow: bool = False) -> Events:  # noqa: FBT001, FBT002  events(True) reads well enough
-        """Its events in `seq` order, for `for` and `async for`; `follow=True` goes on until it has ended."""
+        """Its events in `seq` order, for `for` and `async for`; `follow=True` goes on until it has ended.
+
+        Raises:
+            NervError: they are to be followed, in a process that was forked from the one that runs it.
+        """
+        if follow and not self._live.ended.is_set():
+            refuse_elsewhere(self._process, f"execution {self.id!r}")
         return Events(self._live, follow=follow)
 
     @property

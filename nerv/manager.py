@@ -10,6 +10,7 @@ from nerv.drafts import Drafts
 from nerv.errors import ConfigError, JournalError, UnknownIdError
 from nerv.events import Event, EventType
 from nerv.execution import Execution
+from nerv.forked import refuse_elsewhere
 from nerv.hub import Hub
 from nerv.keeping import Keeper
 from nerv.tasks import TaskDef
@@ -165,6 +166,7 @@ class WorkflowManager(Hub):
     def _keeping(self) -> Keeper:
         if self._keeper is None:
             raise JournalError('this manager has no journal; make it with WorkflowManager(journal="runs.db")')
+        refuse_elsewhere(self._process, "this manager's journal")
         return self._keeper
 
     # ---- drafts -----------------------------------------------------------------------------------------------------

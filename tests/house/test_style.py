@@ -21,6 +21,7 @@ NERV = REPOSITORY / "nerv"
 # table. `__init__` is the table of contents (nerv/__init__.py); the command line may read it, the library doesn't.
 LAYERS = (
     "errors",
+    "forked",
     "events",
     "far",
     "statuses",
