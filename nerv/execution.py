@@ -208,7 +208,7 @@ class Execution(Results):
             NervError: it isn't fed, was closed, or has ended.
             SerializationError: the journal can't keep the message; it wasn't sent.
         """
-        lane_id = self._feeder("send").send(message)
+        lane_id = self._feeder("send").send(message, is_awaited=True)
         self._written(True)  # noqa: FBT003  as in signal
         return lane_id
 

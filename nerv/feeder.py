@@ -153,8 +153,9 @@ class Feeder:
 
     # ---- what users ask ---------------------------------------------------------------------------------------------
 
-    def send(self, message: Any, mark: Any = None) -> str:
-        """One more message; returns the id of its lane. Its trigger will know by the `mark` that it was sent.
+    def send(self, message: Any, mark: Any = None, *, is_awaited: bool = False) -> str:
+        """One more message; returns the id of its lane. Its trigger will know by the `mark` that it was sent. If it
+        `is_awaited`, the caller goes on with `Recorder.wait`.
 
         Raises:
             NervError: there are to be no more.
@@ -166,6 +167,8 @@ class Feeder:
                 raise NervError(self._refusal())
             lane_id = Somewhere(live, self._feed(packed, mark)).lane_id  # here, as it may be over and folded soon
             live.engine.moved(live)
+            if is_awaited and live.engine.recorder is not None:
+                live.engine.recorder.leave_to_caller()
         return lane_id
 
     def close(self) -> bool:

@@ -45,8 +45,8 @@ class FeederLike(Protocol):
 
     since: float | None
 
-    def send(self, message: Any) -> str:
-        """One more; returns the id of its lane."""
+    def send(self, message: Any, *, is_awaited: bool) -> str:
+        """One more; returns the id of its lane. Whether the caller waits until the journal has it."""
 
     def close(self) -> bool:
         """No more. False: it was so already."""

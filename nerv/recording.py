@@ -142,6 +142,11 @@ class Recorder:
             self._awake = True
             self._engine.call_later(self._wake)
 
+    def leave_to_caller(self) -> None:
+        """Who has just done something will `wait` for it right away, and so writes it: nobody is woken for that."""
+        if self._maker != threading.get_ident():  # who is may not wait
+            self.wanted = False
+
     # ---- told without the lock --------------------------------------------------------------------------------------
 
     def keep(self, call: Call) -> None:

@@ -20,7 +20,7 @@ from nerv import (
 from nerv.journal.base import Batch
 from nerv.pools.thread import ThreadPool
 from nerv.testing import FakeClock
-from tests.handshake import PATIENCE, ended, eventually, reached
+from tests.handshake import PATIENCE, Hold, ended, eventually, reached
 
 CALLED = threading.Event()
 
@@ -134,6 +134,29 @@ def test_under_strict_a_chain_calls_up_nobody_who_then_finds_nothing(monkeypatch
     with WorkflowManager(journal=MemoryJournal(), durability="strict", workers=4, clock=FakeClock()) as manager:
         manager.start(Workflow("chain", steps)).wait()
     assert len(called_up) < 10  # for the first step, and as long as the thread is still at it
+
+
+@pytest.mark.parametrize("durability", ["group", "strict"])
+def test_who_waits_for_a_message_writes_it_and_the_thread_sleeps(durability):
+    hold = Hold()
+    with WorkflowManager(journal=MemoryJournal(), durability=durability, workers=1, clock=FakeClock()) as manager:
+        execution = manager.start(
+            Flow("f").triggered_by(Manual()).then(TaskDef("hold", lambda ctx, _: hold(ctx))).build()
+        )
+        execution.send("held")
+        hold.entered()
+        recorder = execution._live.engine.recorder
+        eventually(lambda: recorder.has_caught_up() and not recorder._awake)
+        woken, wake = [], recorder._wake
+        recorder._wake = lambda: (woken.append(True), wake())
+        before = recorder.commits
+        for message in range(20):
+            execution.send(message)
+        assert recorder.commits - before == 20
+        assert not woken
+        hold.go()
+        execution.close()
+        assert ended(execution).result == 21
 
 
 ASKED, REFUSED = [], []
