@@ -187,7 +187,7 @@ class Families:
         if seed.kept is not None:
             data["outcome"] = seed.kept
         scheduler.records.append((TASKS_ADDED, parent, now, scheduler.attempts[parent], data))
-        late = self._wire(family)
+        self._wire(family)
         if not family.count:
             self._over(family)
             return family
@@ -196,7 +196,8 @@ class Families:
         for number in range(family.first, min(family.next, family.first + family.count)):
             if not scheduler.missing[number]:
                 scheduler.release(number)
-        scheduler.spread_on(now, late)
+        if seed.needs or seed.shared:  # some may have ended
+            scheduler.spread_on(now, family.numbers)
         return family
 
     def regrow(self, parent: int, seed: Seed, *, parted: bool) -> Family:
@@ -225,46 +226,34 @@ class Families:
             brood.named.update(zip(seed.names, family.numbers, strict=True))
         return family
 
-    def _wire(self, family: Family) -> Collection[int]:
-        """Enter who needs whom. Gives those that may have to do without something that has ended already."""
-        scheduler, first, seed = self._scheduler, family.first, family.seed
+    def _wire(self, family: Family) -> None:
+        """Enter who needs whom."""
+        scheduler, seed = self._scheduler, family.seed
         missing, dependents = scheduler.missing, scheduler.own_dependents()
         if scheduler.rules[family.parent] == ANY_COMPLETED:  # what it still needs mustn't count as a child
             for need in scheduler.needs_of(family.parent):
                 dependents[need] = [other for other in dependents[need] if other != family.parent]
         if seed.needs is None and all(map(scheduler.has_ended, seed.shared)):
             dependents.extend([[family.parent]] * family.count)
-            lacking = scheduler.missing_of(first) if family.count else 0
-            missing.extend([lacking] * family.count)
-            late: Collection[int] = family.numbers if lacking else ()
+            missing.extend([scheduler.missing_of(number) for number in family.numbers[:1]] * family.count)
         else:
-            late = self._wire_each(family, seed.needs or [seed.shared] * family.count)
-        for number in range(family.next, first + family.count):
+            self._wire_each(family, seed.needs or [seed.shared] * family.count)
+        for number in range(family.next, family.first + family.count):
             missing[number] += 1
-        return late
 
-    def _wire_each(self, family: Family, all_needs: Sequence[Sequence[int]]) -> list[int]:
-        scheduler, first, late, own = self._scheduler, family.first, list[int](), set[int]()
-        dependents = scheduler.own_dependents()
+    def _wire_each(self, family: Family, all_needs: Sequence[Sequence[int]]) -> None:
+        scheduler, first, dependents = self._scheduler, family.first, self._scheduler.own_dependents()
         dependents.extend([] for _ in range(family.count))
+        for needed in {need for needs in all_needs for need in needs if need >= 0}:
+            dependents[needed] = [*dependents[needed]]  # the list may be the workflow's own
         for number, needs in zip(family.numbers, all_needs, strict=True):
-            pending = 0
             for need in needs:
                 needed = first + ~need if need < 0 else need
                 if not scheduler.has_ended(needed):
-                    pending += 1
-                    if needed < first and needed not in own:  # the list may be the workflow's own
-                        dependents[needed] = [*dependents[needed]]
-                        own.add(needed)
                     dependents[needed].append(number)
-            if pending < len(needs):
-                late.append(number)
-            if pending < len(needs) or scheduler.rules[number] == ANY_COMPLETED:
-                pending = scheduler.missing_of(number)
-            scheduler.missing.append(pending)
+            scheduler.missing.append(scheduler.missing_of(number))
         for number in family.numbers:
             dependents[number].append(family.parent)
-        return late
 
     # ---- children that end ------------------------------------------------------------------------------------------
 

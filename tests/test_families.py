@@ -6,11 +6,12 @@ import pytest
 
 from nerv.errors import FatalError
 from nerv.eventlog import CODES
-from nerv.families import NOBODY, Seed
+from nerv.families import NOBODY, Families, Seed
 from nerv.graph import NUMBER_MASK, Graph, rank
 from nerv.lines import Lines
 from nerv.sagas import Saga
 from nerv.scheduler import ALL_COMPLETED, ALL_FINISHED, ANY_COMPLETED, STATUSES, Scheduler
+from nerv.sparse import Sparse
 from nerv.states import CANCELLED, COMPLETED, FAILED, GATHERED, GROWN, TOLD
 from nerv.waits import Waits
 
@@ -281,7 +282,7 @@ def test_what_all_of_them_need_may_still_run(limit):
     one = Grown("- - ab", "cca")
     one.complete(0)
     assert one.take() == 1
-    one.grow(2, 3, shared=(1,), limit=limit)
+    one.grow(2, 3, shared=(0, 1), limit=limit)
     assert (one.status(2), one.ready) == ("RUNNING", [])
     one.complete(1)
     assert one.ready == ([3, 4, 5] if limit is None else [3])
@@ -418,10 +419,10 @@ def test_cancelling_a_family_spares_cleanup_and_who_is_claimed_or_out_on_an_erra
 
 
 def test_cancelled_children_that_are_taken_on_do_not_count():
-    for taken_on, excused in ((True, 3), (False, 0)):
+    for how, excused in (({"taken_on": True}, 3), ({}, 0)):
         one = Grown("-", fail_fast=False)
         one.grow()
-        one.families.cancel(0, 1.0, taken_on=taken_on)
+        one.families.cancel(0, 1.0, **how)
         assert (str(one), one.scheduler.excused) == ("RXXX", excused)
 
 
@@ -666,13 +667,13 @@ def test_a_branch_of_a_family_that_is_not_taken_is_no_failure_of_it():
 
 
 def test_a_family_in_which_some_fail_has_ended_when_all_have():
-    one = Grown("-", fail_fast=False)
-    one.grow()
-    one.complete(1)
-    one.fail(2)
-    assert one.news == []
-    one.complete(3)
-    assert one.news == [(GROWN, 0)]
+    for order in ("cfc", "fcc"):
+        one = Grown("-", fail_fast=False)
+        one.grow()
+        for number, how in enumerate(order, 1):
+            assert one.news == []
+            (one.complete if how == "c" else one.fail)(number)
+        assert one.news == [(GROWN, 0)]
 
 
 def test_whoever_waits_for_the_end_of_a_family_that_nobody_counts_is_told():
@@ -717,6 +718,19 @@ def test_cleanup_starts_by_priority_when_the_rest_of_its_family_is_cancelled():
     )
     one.families.cancel(0, 1.0)
     assert [one.take() for _ in range(7)] == [2, 4, 5, 3, 6, 7, -1]
+
+
+def test_what_was_added_can_be_forgotten():
+    one = Grown("-")
+    one.scheduler.families = one.families = Families(one.scheduler, Sparse())
+    one.grow(0, 3)
+    one.grow(2, 1)
+    one.families.forget([2, 3])
+    assert [one.families.of(number).parent for number in (1, 4)] == [0, 2]
+    for number in (2, 3):
+        with pytest.raises(IndexError):
+            one.families.of(number)
+    assert (list(one.families.last), list(one.families.broods)) == ([0], [0])
 
 
 def test_of_what_is_taken_on_a_stop_cancels_on_its_own_account():
@@ -804,3 +818,17 @@ def test_how_many_may_be_left_when_it_is_time_to_undo():
     assert saga.floor == 5, "three, and two who wait"
     saga.grown([], 2)
     assert saga.floor == 7
+
+
+@pytest.mark.parametrize(("added", "floor"), [([], 1), ([5, 6], 3)])
+def test_cleanup_that_is_forgotten_is_not_waited_for(added, floor):
+    saga = Saga([0], [1, 2])
+    saga.grown(added)
+    saga.forget({2, 6})
+    assert saga.floor == floor
+    saga.forget({2, 6})
+    assert saga.floor == floor
+
+
+def test_what_would_have_to_be_undone_is_what_has_a_compensation():
+    assert [Saga([0, 2], []).may_undo(number) for number in range(3)] == [True, False, True]

@@ -157,3 +157,40 @@ def test_of_the_signals_that_records_tell_of_the_first_counts(known):
 def test_suspensions_are_made_once():
     one = Waiting()
     assert one.scheduler.has_suspensions(0.0) is one.all
+
+
+def test_what_is_forgotten_is_not_signalled_and_has_no_moment():
+    one = Waiting(4)
+    for number, signal in enumerate(("a", "b", "c")):
+        one.suspend(number, signal=signal)
+    one.all.signalled("c", 1, 1.0)
+    one.all.signalled("d", 2, 1.0)
+    assert one.news == [(SIGNALLED, 2)]
+    for number, moment in enumerate((5.0, 1.0, 2.0, 0.5)):
+        one.all.limit(number, moment)
+    one.all.forget({0, 3}, ["a", "c", "nobody"])
+    assert one.all.signals == {"d": 2}
+    one.all.signalled("a", 1, 2.0)
+    one.all.signalled("b", 1, 2.0)
+    one.all.wake(9.0)
+    assert one.news == [(SIGNALLED, 1), (LATE, 1), (LATE, 2)]
+
+
+def test_moments_stay_in_order_when_some_are_forgotten():
+    """The heap is [1, 2, 6, 3, 4, 7, 8]; without its first it is none, unless it is made one."""
+    one = Waiting(7)
+    for number, moment in enumerate((1.0, 2.0, 6.0, 3.0, 4.0, 7.0, 8.0)):
+        one.all.limit(number, moment)
+    one.all.forget({0}, [])
+    one.all.wake(9.0)
+    assert one.news == [(LATE, number) for number in (1, 3, 4, 2, 5, 6)]
+
+
+def test_a_signal_that_the_last_has_left_off_waiting_for_may_be_waited_for_again():
+    one = Waiting()
+    one.suspend(0, signal="go")
+    one.all.leave(0)
+    assert one.all.leave(0) is None
+    one.suspend(1, signal="go")
+    one.all.signalled("go", 7, 2.0)
+    assert one.news == [(SIGNALLED, 1)]
