@@ -673,6 +673,14 @@ def test_a_relay_is_an_end_and_a_start(needs, rules):
     assert short.status is WorkflowStatus.COMPLETED
 
 
+def test_the_first_failure_stops_everything_unless_it_is_said_otherwise():
+    scheduler = Scheduler(Graph([[], []], [1, 1]), ["a", "b"], bytes(2), [0, 0], 1, [])
+    scheduler.start(0.0, {})
+    scheduler.take(0, 1.0)
+    scheduler.failed(0, 2.0, BOOM)
+    assert scheduler.status is WorkflowStatus.FAILED
+
+
 def test_a_relay_releases_nobody_who_has_ended():
     """c needs a, and was cancelled when b failed; d is cleanup, and ready."""
     run = Run("- - a -", "cccf").started()
