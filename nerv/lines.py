@@ -19,7 +19,7 @@ from fractions import Fraction
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from nerv.errors import CircuitOpenError
 from nerv.events import EventType
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from nerv.caching.desk import Flight
     from nerv.lookups import Lookups
     from nerv.waits import Waits
+
+
+Standing: TypeAlias = tuple[float, float]
+"""Where a task stands in line: its rank, and the turn that it has among those of the same rank."""
+END: Final[Standing] = (inf, inf)
 
 
 class Line:
@@ -45,7 +50,7 @@ class Line:
     def __init__(self, name: str | None, lines: Lines) -> None:
         self.name = name
         self._all = lines
-        self._waiting: dict[Hashable, list[tuple[int, int, Waits, int, float]]] = {}
+        self._waiting: dict[Hashable, list[tuple[float, float, Waits, int, float]]] = {}
 
     @property
     def title(self) -> str:
@@ -78,21 +83,19 @@ class Line:
         self.opening = self.due(now)
         self._all.news = True
 
-    def goes_first(self, pool: Hashable, rank: int) -> bool:  # noqa: ARG002
-        """Whether somebody in line must be let in before a task of this rank that there is room for."""
+    def goes_first(self, pool: Hashable, standing: Standing) -> bool:  # noqa: ARG002
+        """Whether somebody in line must be let in before a task that there is room for, and that stands there."""
         return False
 
-    def barrier(self) -> float:
-        """The rank of the most urgent in line, of any pool, for whom there is too little: nobody behind is let in."""
-        return inf
+    def barrier(self) -> Standing:
+        """Where the first in line, of any pool, stands for whom there is too little: nobody behind is let in."""
+        return END
 
     def wait(self, pool: Hashable, waits: Waits, number: int, amount: float, now: float) -> None:
         """A task joins the line."""
         self._all.waited_for[self] = None
         self.look(now)
-        heappush(
-            self._waiting.setdefault(pool, []), (waits.scheduler.ranks[number], next(_order), waits, number, amount)
-        )
+        heappush(self._waiting.setdefault(pool, []), (*waits.standing(number), waits, number, amount))
 
     def move(self, waits: Waits, number: int, rank: int) -> None:
         """A task in line has another rank now. It may belong to another pool by now than when it joined."""
@@ -111,14 +114,14 @@ class Line:
             kept = []
             while queue and room > 0:
                 entry = heappop(queue)
-                rank, _, waits, number, amount = entry
+                rank, turn, waits, number, amount = entry
                 if waits.parked.get(number) is not self:
                     continue
                 if waits.is_held:
                     kept.append(entry)
                     continue
                 need = exact(amount)
-                if need > room or rank > barrier:
+                if need > room or (rank, turn) > barrier:
                     kept.append(entry)
                     break
                 room -= need
@@ -236,19 +239,19 @@ class ResourceLine(Line):
         if self in self._all.waited_for:
             self._all.stir(self)
 
-    def goes_first(self, pool: Hashable, rank: int) -> bool:
+    def goes_first(self, pool: Hashable, standing: Standing) -> bool:
         """Who needs much would wait for ever, if everybody who needs less went past, in its own pool or in another. Of
         another pool, whoever there is enough for waits for that pool, and holds nobody up.
         """
         head = self._head(self._waiting.get(pool, ()))
-        return (head is not None and head[0] < rank) or self.barrier() < rank
+        return (head is not None and head[:2] < standing) or self.barrier() < standing
 
-    def barrier(self) -> float:
+    def barrier(self) -> Standing:
         """See `Line`."""
         heads = [self._head(queue) for queue in self._waiting.values()]
-        return min((head[0] for head in heads if head is not None and not self.stock.fits(head[4])), default=inf)
+        return min((head[:2] for head in heads if head is not None and not self.stock.fits(head[4])), default=END)
 
-    def _head(self, queue: list[tuple[int, int, Waits, int, float]] | tuple[()]) -> Any:
+    def _head(self, queue: list[tuple[float, float, Waits, int, float]] | tuple[()]) -> Any:
         """The first in line of a pool, of those that don't stand back."""
         while queue:
             waits, number = queue[0][2:4]
@@ -294,6 +297,7 @@ class Lines:
 
     Attributes:
         news: whether there is something in the attributes below that it hasn't looked into.
+        turns: the next turn of a task that joins a line.
         refused: tasks that a breaker has refused for good, to be failed.
         circuits: breakers that have opened or closed, and the event that tells so.
         grounded: what executions no longer compute for others (nerv/lookups.py).
@@ -303,6 +307,7 @@ class Lines:
 
     def __init__(self, resources: Mapping[str, float]) -> None:
         self.news = False
+        self.turns = count()
         self.refused: list[tuple[Waits, int, BreakerLine]] = []
         self.circuits: list[tuple[EventType, BreakerLine]] = []
         self.grounded: list[Flight] = []
@@ -385,4 +390,3 @@ class Lines:
 
 
 _CHANGES: Final = {"opened": EventType.CIRCUIT_OPENED, "closed": EventType.CIRCUIT_CLOSED}
-_order = count()

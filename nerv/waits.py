@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nerv.graph import NUMBER_MASK
-from nerv.lines import BreakerLine, Line, Lines, Terms
+from nerv.lines import BreakerLine, Line, Lines, Standing, Terms
 from nerv.lookups import Lookups
 from nerv.states import RUNNING
 from nerv.statuses import WorkflowStatus
@@ -62,6 +62,7 @@ class Waits:
         self._epoch = epoch
         self._passes: dict[int, list[tuple[Line, Any]]] = {}
         self._due: list[tuple[float, int]] = []
+        self._turns: dict[int, int] = {}
         self._used = list(dict.fromkeys(line for own in terms.values() for line, _ in own.lines))
 
     def use(self, lines: Iterable[Line]) -> None:
@@ -107,6 +108,7 @@ class Waits:
             if line.opens_at(now, amount) > now or (line in waited_for and self._is_behind(number, line)):
                 self._refuse(number, terms, line, amount, now)
                 return False
+        self._turns.pop(number, None)
         self._passes[number] = [(line, line.enter(now, amount)) for line, amount in terms.lines]
         if waited_for:
             for line, _ in terms.lines:
@@ -116,10 +118,17 @@ class Waits:
 
     def _is_behind(self, number: int, line: Line) -> bool:
         scheduler = self.scheduler
-        return line.goes_first(self._pools[scheduler.queue_of[number]], scheduler.ranks[number])
+        return line.goes_first(self._pools[scheduler.queue_of[number]], self.standing(number))
+
+    def standing(self, number: int) -> Standing:
+        """Where a task stands in any line. Among equals who came first goes first, also after an offer that came to
+        nothing; who hasn't joined a line is the last.
+        """
+        return self.scheduler.ranks[number], self._turns.get(number, inf)
 
     def _refuse(self, number: int, terms: Terms, line: Line, amount: float, now: float) -> None:
         if isinstance(line, BreakerLine) and terms.attempts == 1:
+            self._turns.pop(number, None)
             self.lines.refuse(self, number, line)
         else:
             self._park(number, line, amount, now)
@@ -134,6 +143,7 @@ class Waits:
             since = known.since
         reason = self.reasons[number] = Reason(line.title, since, due if now < due < inf else None)
         self.parked[number] = line
+        self._turns.setdefault(number, next(self.lines.turns))
         scheduler.waiting(number, now, {"reason": reason.what, **self._when(reason.due)})
         line.wait(self._pools[scheduler.queue_of[number]], self, number, amount, now)
 
@@ -205,6 +215,7 @@ class Waits:
         """These tasks won't start any more."""
         for number in doomed:
             self.parked.pop(number, None)
+            self._turns.pop(number, None)
             if self.lookups is not None:
                 self.lookups.left(number)
         self._look_after()
@@ -224,6 +235,7 @@ class Waits:
     def close(self) -> None:
         """The execution has ended: nobody waits any more."""
         self.parked.clear()
+        self._turns.clear()
         self._due.clear()
         if self.lookups is not None:
             self.lookups.close()

@@ -357,21 +357,48 @@ def test_who_is_more_urgent_than_one_who_needs_much_passes():
 
 
 @pytest.mark.parametrize("queue", [0, 1])
-def test_who_is_as_urgent_as_one_who_needs_much_passes(queue):
-    lines, gpu = with_gpus(2)
-    holds, much, less = Crowd(lines, [(gpu, 1)]), Crowd(lines, [(gpu, 2)]), Crowd(lines, [(gpu, 1)], queues=[queue])
-    assert (holds.take(), much.take()) == (0, -1)
-    assert less.take(queue) == 0
-
-
-def test_who_is_as_urgent_as_one_who_needs_much_is_let_in_from_another_pools_line():
+def test_who_is_as_urgent_as_one_who_needs_much_passes_only_if_it_came_first(queue):
     lines, gpu = with_gpus(2)
     holds = Crowd(lines, *[[(gpu, 1)]] * 2)
-    much, less = Crowd(lines, [(gpu, 2)]), Crowd(lines, [(gpu, 1)], queues=[1])
+    first, much, last, late = (
+        Crowd(lines, [(gpu, amount)], queues=[at]) for amount, at in ((1, queue), (2, 0), (1, queue), (1, queue))
+    )
     assert [holds.take() for _ in range(2)] == [0, 1]
-    assert (much.take(), less.take(1)) == (-1, -1)
+    assert (first.take(queue), much.take(), last.take(queue)) == (-1, -1, -1)
     holds.complete(0)
-    assert lines.offer(2.0) == [less.waits]
+    assert lines.offer(2.0) == [first.waits]
+    assert first.take(queue) == 0
+    first.complete(0)
+    assert (lines.offer(2.0), late.take(queue)) == ([], -1)
+    holds.complete(1)
+    assert much.waits in lines.offer(2.0)
+    assert much.take() == 0
+
+
+def test_who_was_offered_too_little_keeps_its_turn():
+    """There is one, offered to each pool."""
+    lines, gpu = with_gpus(1)
+    holds, unlucky, other, lucky = (Crowd(lines, [(gpu, 1)], queues=[queue]) for queue in (0, 0, 0, 1))
+    assert (holds.take(), unlucky.take(), other.take(), lucky.take(1)) == (0, -1, -1, -1)
+    holds.complete(0)
+    assert lines.offer(2.0) == [unlucky.waits, lucky.waits]
+    assert (lucky.take(1), unlucky.take()) == (0, -1)
+    lucky.complete(0)
+    assert lines.offer(3.0) == [unlucky.waits]
+    assert unlucky.take() == 0
+
+
+def test_who_has_had_its_turn_is_the_last_of_its_equals():
+    lines, gpu = with_gpus(1)
+    holds, one, other = Crowd(lines, [(gpu, 1)]), *(Crowd(lines, [(gpu, 1)], retry=RetryPolicy(2)) for _ in range(2))
+    assert (holds.take(), one.take(), other.take()) == (0, -1, -1)
+    holds.complete(0)
+    assert lines.offer(2.0) == [one.waits]
+    assert one.take() == 0
+    one.scheduler.retrying(0, 3.0, BOOM, 4.0)
+    one.waits.wake(4.0)
+    assert one.take() == -1
+    assert served(lines, one=one, other=other) == ["other0", "one0"]
 
 
 def test_the_most_urgent_of_those_who_need_much_holds_the_others_up_whatever_its_pool():

@@ -276,6 +276,21 @@ def test_an_execution_that_ends_waits_for_nothing_any_more():
     assert (one.parked, one.waits.next_due) == ([1], 50.0)
     one.scheduler.halt(3.0)
     assert (one.parked, one.waits.next_due, list(lines.waited_for)) == ([], inf, [])
+    assert one.waits._turns == {}
+
+
+def test_whoever_will_not_start_any_more_leaves_no_turn_behind():
+    """In a flow that is fed there may be very many."""
+    lines, gpu = with_gpus(1)
+    line = BreakerLine(CircuitBreaker(1, 100), lines)
+    holds, one = Crowd(lines, [(gpu, 1)]), Crowd(lines, *[[(gpu, 1), (line, 1)]] * 2)
+    line.leave(line.enter(1.0, 1), 1.0, ok=False)
+    assert (holds.take(), one.take(), len(one.waits._turns)) == (0, -1, 2)
+    one.scheduler.cancel_all([0], 1.0)
+    holds.complete(0)
+    lines.offer(2.0)
+    assert (one.take(now=2.0), len(lines.take_refused())) == (-1, 1)
+    assert one.waits._turns == {}
 
 
 # ---- moments ---------------------------------------------------------------------------------------------------------
