@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import os
+import sys
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ import taskmap as original
 
 from nerv.errors import ConfigError, WorkerCrashedError, WorkflowDefinitionError
 from nerv.interop import taskmap
+from tests.house.commands import run_command
 from tests.interop import work
 
 QUIET = {"logging_config": {"level": logging.CRITICAL}}
@@ -220,6 +222,46 @@ def test_a_function_that_cannot_be_sent_is_named_before_anything_runs():
     with pytest.raises(WorkflowDefinitionError, match="task 'b'"):
         taskmap.run_parallel(graph, nprocs=1)
     assert graph.done == []
+
+
+@pytest.mark.parametrize("verb", ["run_parallel", "run_parallel_async"])
+def test_lambdas_and_functions_inside_functions_go_to_worker_processes_by_value(verb):
+    """taskmap's workers are forks, which have them all."""
+    offset = 7
+
+    def shifted(x):
+        return x + offset, os.getpid()
+
+    graph = graph_of(
+        {"a": [], "b": ["a"], "c": ["b"]}, a=lambda: 5, b=shifted, c=functools.partial(lambda y, x: (x, y), 1)
+    )
+    (value, pid), one = getattr(taskmap, verb)(graph, nprocs=1).results["c"]
+    assert (value, one) == (12, 1)
+    assert pid != os.getpid()
+
+
+SCRIPT = """
+import os
+print("once")
+from nerv.interop import taskmap
+
+OFFSET = 7
+
+def start():
+    return os.getpid()
+
+def differs(pid):
+    return OFFSET, pid != MAIN
+
+MAIN = os.getpid()
+graph = taskmap.create_graph({"a": start, "b": differs, "c": lambda b: b}, {"a": [], "b": ["a"], "c": ["b"]})
+print(taskmap.run_parallel(graph, nprocs=1).results["c"])
+"""
+
+
+def test_a_script_without_a_guard_runs_once_and_its_functions_go_by_value(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    assert run_command([sys.executable, "script.py"], tmp_path, seconds=50).stdout == "once\n(7, True)\n"
 
 
 @pytest.mark.parametrize("nprocs", [0, -1, 1.5])

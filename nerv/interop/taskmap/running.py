@@ -16,7 +16,7 @@ from nerv.functions import is_coroutine_function
 from nerv.interop.taskmap.conversion import Place, workflow_of
 from nerv.interop.taskmap.graph import G, Graph, GraphError, GraphLike, failed_tasks, give_up_behind, named, record
 from nerv.interop.taskmap.logs import run_log
-from nerv.interop.taskmap.steps import CoroutineStep, LoopStep, Step, step, without_none
+from nerv.interop.taskmap.steps import CoroutineStep, Kind, LoopStep, Step, abroad, step, without_none
 from nerv.manager import WorkflowManager
 
 
@@ -38,7 +38,7 @@ def run_parallel(graph: GraphLike, nprocs: int | None = None, sleep: float = 0.2
     """Run the tasks that aren't done in worker processes. Returns a new graph; the given one stays as it was.
 
     Args:
-        graph: plain functions, which the workers can import.
+        graph: plain functions. The workers import them; lambdas and the like go there by value.
         nprocs: worker processes; default: as many as there are cores.
         sleep: for taskmap's callers; nothing here looks for something in intervals.
 
@@ -48,7 +48,7 @@ def run_parallel(graph: GraphLike, nprocs: int | None = None, sleep: float = 0.2
     """
     _refuse_coroutines(graph, "run_parallel", "run_parallel_async")
     copied = _copied(graph)
-    _Run(copied, **_processes(nprocs)).carry_out(lambda _, __: (Step, "process"))
+    _Run(copied, **_processes(nprocs)).carry_out(lambda _, fn: (abroad(Step, fn), "process"))
     return copied
 
 
@@ -85,10 +85,10 @@ def run_parallel_async(graph: GraphLike, nprocs: int | None = None, sleep: float
     copied = _copied(graph)
     waits = set(copied.io_bound)
 
-    def place(name: str, fn: Callable[..., Any]) -> tuple[type[Step], str]:
+    def place(name: str, fn: Callable[..., Any]) -> tuple[Kind, str]:
         if is_coroutine_function(fn):
-            return (CoroutineStep, "async") if name in waits else (LoopStep, "process")
-        return Step, "thread" if name in waits else "process"
+            return (CoroutineStep, "async") if name in waits else (abroad(LoopStep, fn), "process")
+        return (Step, "thread") if name in waits else (abroad(Step, fn), "process")
 
     _Run(copied, max_coroutines=len(copied.dependencies) or 1, **_processes(nprocs)).carry_out(place)
     return copied

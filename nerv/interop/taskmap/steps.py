@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, Final
 
-from nerv.functions import is_coroutine_function, wants_context
+from nerv.functions import is_coroutine_function, name_of, wants_context
+from nerv.pools.script import is_guarded
 
 _VARIABLE: Final = 0x04  # inspect.CO_VARARGS
 
@@ -69,6 +71,32 @@ class LoopStep(Step):
         return asyncio.run(CoroutineStep(self.fn, keeps_none=self.keeps_none)(*values))
 
 
+class Parcel:
+    """A function that goes to worker processes by value, as it is now. There it is the function itself.
+
+    Raises:
+        Exception: whatever keeps it from being pickled.
+    """
+
+    __slots__ = ("data", "fn")
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        import cloudpickle
+
+        self.fn = fn
+        self.data: bytes = cloudpickle.dumps(fn)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self.data,)
+
+    def __repr__(self) -> str:
+        return repr(self.fn)
+
+    def __call__(self, *values: Any) -> Any:
+        """Call the function."""
+        return self.fn(*values)
+
+
 Kind = Callable[..., Callable[..., Any]]
 """`Step`, one of its subclasses, or whatever else makes a callable of `fn` and `keeps_none`."""
 
@@ -85,6 +113,23 @@ def step(kind: Kind, fn: Callable[..., Any], count: int) -> Callable[..., Any]:
     if kind is native and keeps_none and not wants_context(fn):
         return fn
     return kind(fn, keeps_none=keeps_none)
+
+
+def abroad(kind: Kind, fn: Callable[..., Any]) -> Kind:
+    """The same kind of step, for a worker process: a function that none could import goes by value.
+
+    Those are lambdas, functions inside functions, and those of a script that would do its work once more if it were
+    imported. What can't go by value either stays as it is: the pool says what is wrong with it.
+    """
+    name = name_of(fn)
+    has_name = "<lambda>" not in name and "<locals>" not in name
+    if has_name and (not name.startswith("__main__.") or is_guarded()):
+        return kind
+    try:
+        parcel = Parcel(fn)
+    except Exception:  # noqa: BLE001  (pickling runs whatever the function holds)
+        return kind
+    return lambda _, *, keeps_none: kind(parcel, keeps_none=keeps_none)
 
 
 def places(fn: Callable[..., Any]) -> tuple[int, float]:
