@@ -16,6 +16,7 @@ from nerv.feeding import FedScheduler, FeederLike
 from nerv.following import Events
 from nerv.forked import refuse_elsewhere
 from nerv.live import Live
+from nerv.names import refuse_own
 from nerv.pools.thread import lending
 from nerv.results import Results
 from nerv.statuses import WorkflowStatus
@@ -186,10 +187,11 @@ class Execution(Results):
         Raises:
             TypeError: the name is no str.
             SerializationError: there is a journal, and the value can't be stored in it.
-            NervError: the execution has ended, so nobody can be waiting for it.
+            NervError: the execution has ended, so nobody can be waiting for it; or the name is one of nerv's own.
         """
         if not isinstance(name, str):
             raise TypeError(f"a signal's name is a str, such as the id of a Gate, not {name!r}")
+        refuse_own(name)
         engine, scheduler = self._engine, self._live.scheduler
         if isinstance(scheduler, FedScheduler) and name == scheduler.signal:
             value = scheduler.feeder.packed(value)

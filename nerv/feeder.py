@@ -31,12 +31,12 @@ from nerv.functions import wants_context
 from nerv.journal.codec import Stored, encode
 from nerv.journal.lazy import LazyFacts
 from nerv.lines import Terms
-from nerv.names import Scope
+from nerv.names import CLOSED, Scope
 from nerv.outcomes import Grow
 from nerv.places import Somewhere
 from nerv.planting import Plant
 from nerv.pools.base import Pool
-from nerv.stations import NO_MORE, Source
+from nerv.stations import Source
 from nerv.statuses import WorkflowStatus
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Feeder:
             if not self._is_open:
                 return False
             suspensions = live.scheduler.has_suspensions(live.log.epoch)
-            suspensions.signalled(NO_MORE, self._scheduler.messages, live.engine.now())
+            suspensions.signalled(CLOSED, self._scheduler.messages, live.engine.now())
             live.engine.moved(live)
         self._disarm()
         return True
@@ -208,7 +208,7 @@ class Feeder:
     @property
     def _is_closed(self) -> bool:
         suspensions = self._scheduler.suspensions
-        return suspensions is not None and NO_MORE in suspensions.signals
+        return suspensions is not None and CLOSED in suspensions.signals
 
     def _refusal(self) -> str:
         live = self._live

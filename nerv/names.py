@@ -11,9 +11,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, overload
 
+from nerv.errors import NervError
 from nerv.sparse import Sparse
 
 LONGEST: Final = 1000
+CLOSED: Final = "messages/closed"
+"""The signal that ends a fed flow: none of a user's, as no id of theirs holds a '/'."""
 
 
 class LongId:
@@ -195,3 +198,13 @@ class Scope(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def refuse_own(signal: str) -> None:
+    """See that a signal is the user's to send.
+
+    Raises:
+        NervError: it is nerv's own.
+    """
+    if signal == CLOSED:
+        raise NervError(f"the signal {signal!r} is nerv's own; to end a fed flow, call its execution's close()")

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from nerv.errors import JournalError, NervError, UnknownIdError, described
 from nerv.journal.codec import Stored, decode, encode
+from nerv.names import refuse_own
 
 ORDERS: Final = ("signal", "cancel", "pause", "resume")
 PATIENCE: Final = 10.0
@@ -106,7 +107,10 @@ def give_order(path: str, execution_id: str, kind: str, data: Mapping[str, Any])
         UnknownIdError: the journal has no such execution.
         JournalError: there is no such journal, or it can't be written to.
         SerializationError: a value that can't be stored.
+        NervError: a signal that is nerv's own.
     """
+    if kind == "signal":
+        refuse_own(data["name"])
     kept = {name: encode(value) for name, value in data.items()}
     answer = _ask(
         f"{path}.sock", {"execution": execution_id, "kind": kind, "data": {n: _told(v) for n, v in kept.items()}}

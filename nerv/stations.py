@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, cast
 from msgspec import UNSET
 
 from nerv.context import TaskContext
+from nerv.names import CLOSED
 from nerv.nodes.base import Node, stays_here
 from nerv.outcomes import Hold
 from nerv.references import Param
@@ -19,9 +20,6 @@ from nerv.symbols import BUFFERED, Group, Symbol
 from nerv.tasks import TaskDef
 from nerv.triggers import Trigger
 from nerv.workflows import Workflow
-
-NO_MORE: Final = "no more messages"
-"""The name of the signal that ends a Source."""
 
 DIRECT: Final = -1
 """The stretch of a step that handles one message at a time."""
@@ -93,7 +91,7 @@ class Source(Node, frozen=True, eq=False):
     @stays_here
     def act(self, *_: Any) -> Hold:
         """Wait until there will be no more."""
-        return Hold(signal=NO_MORE)
+        return Hold(signal=CLOSED)
 
 
 class Station(Node, frozen=True, eq=False):

@@ -10,6 +10,7 @@ import re
 import pytest
 
 from nerv import Expand, Flow, Manual, Output, RetryPolicy, TaskDef, WorkflowManager, WorkflowStatus
+from nerv.names import CLOSED
 from nerv.stations import DIRECT
 from tests.handshake import PATIENCE
 from tests.nodes.test_regrowth import Cut
@@ -204,7 +205,7 @@ def cut_everywhere(shape, outcome, **settings):
         kept = list(journal.events("x"))
         done = {event.task_id for event in kept if event.type == "TASK_COMPLETED" and is_kept(flow, event.task_id)}
         known = sum("message" in (event.data or {}) for event in kept)
-        closed = any(event.type == "SIGNAL_RECEIVED" and event.data["name"] == "no more messages" for event in kept)
+        closed = any(event.type == "SIGNAL_RECEIVED" and event.data["name"] == CLOSED for event in kept)
         CALLS.clear()
         with WorkflowManager(journal=journal, **settings) as manager:
             again = manager.start(flow, execution_id="x")

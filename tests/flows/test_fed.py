@@ -17,7 +17,7 @@ from nerv import (
     WorkflowStatus,
 )
 from tests.flows.helpers import FED, again, fed, odd_fails, same
-from tests.handshake import PATIENCE, Gauge
+from tests.handshake import PATIENCE, Gauge, ended
 
 
 def status(execution, task_id):
@@ -228,6 +228,20 @@ def test_a_cancelled_flow_ends():
         with pytest.raises(NervError, match="no more messages"):
             execution.send(6)
         assert not execution.close()
+
+
+def test_no_signal_of_a_users_closes_a_flow():
+    """What close() sends isn't theirs to send, and everything else is theirs."""
+    name = "no more messages"
+    with WorkflowManager() as manager:
+        execution = manager.start(Flow("f").triggered_by(OnSignal(name)).then(same).build())
+        with pytest.raises(NervError, match=r"'messages/closed' is nerv's own; .* call its execution's close\(\)"):
+            execution.signal("messages/closed", 1)
+        for m in range(3):
+            assert execution.signal(name, m)
+        assert execution.signal("messages")
+        assert execution.close()
+        assert ended(execution).result == 3
 
 
 def test_a_paused_flow_takes_messages():

@@ -18,6 +18,16 @@ FLOW = """
 
     words = Flow("words").triggered_by(OnSignal("word")).then(shout).gate("ask").build()
 """
+CLOSE = """
+    from flow import words
+    from nerv import WorkflowManager
+
+    with WorkflowManager(journal="runs.db") as manager:
+        [execution] = manager.recover(words)
+        execution.close()
+        execution.wait()
+        print(execution.status.name, execution.result)
+"""
 RUN = ("run", "flow.py:words", "--journal", "runs.db", "--execution-id", "x", "-q")
 
 
@@ -59,9 +69,14 @@ def test_signals_are_messages_from_any_process_and_to_none(tmp_path):
         assert nerv("signal", "x", gate, "true", cwd=tmp_path).returncode == 0
     waiting = nerv("waiting", cwd=tmp_path).stdout
     assert "ask[0]" in waiting
-    assert nerv("signal", "x", "no more messages", "2", cwd=tmp_path).returncode == 0  # what close() sends
-    resumed = nerv("resume", cwd=tmp_path)
-    assert (resumed.returncode, "result: 2" in resumed.stdout) == (0, True), resumed.stderr
+    assert nerv("signal", "x", "no more messages", "2", cwd=tmp_path).returncode == 0  # a signal like any other
+    refused = nerv("signal", "x", "messages/closed", "2", cwd=tmp_path)  # what close() sends
+    assert (refused.returncode, "call its execution's close()" in refused.stderr) == (2, True)
+    (tmp_path / "close.py").write_text(textwrap.dedent(CLOSE))
+    closed = subprocess.run(
+        [sys.executable, "close.py"], capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False
+    )
+    assert (closed.returncode, closed.stdout.splitlines()[-1]) == (0, "COMPLETED 2"), closed.stderr
     assert nerv("show", "x", cwd=tmp_path).stdout.count("TASKS_ADDED") == 2
     assert "send it the messages" in nerv("retry", "x", cwd=tmp_path).stderr
     assert "1 executions removed" in nerv("forget", "--keep", "0", cwd=tmp_path).stdout
