@@ -61,8 +61,10 @@ ENDS: Final = frozenset({DONE, FAILED, BROKEN, UNFIT})
 
 Frame: TypeAlias = tuple[int, int, float, memoryview]
 
-READ: Final = 1 << 18
-"""Bytes to ask for in one read: what a Unix socket holds by default, and a little more."""
+READ: Final = 1 << 16
+"""Bytes to ask for in one read. Room for 128 KiB and more would be had from the system, made smaller and given back for
+each read: three calls of the system a frame, on either side.
+"""
 
 
 def frame(kind: int, number: int = 0, seconds: float = 0.0, body: bytes = b"") -> bytes:

@@ -166,7 +166,8 @@ def cpu(bench: Bench) -> Iterator[Figure]:
     """CPU tasks on two processes, next to half of the sequential time."""
     work = {"tasks": bench.size(64, 4), "each": 0.002 if bench.quick else 0.05}
     bare, ours = bench.alternating(ROUNDS, ("bare_burn", work), ("nerv_burn", work))
-    note = f"two bare processes: {middle(bare, 'warm'):.3f}"
+    note = f"two bare processes: {middle(bare, 'warm'):.3f}; the functions had {middle(ours, 'busy'):.3f} of the "
+    note += f"workers' time, and took {middle(ours, 'longer'):.3f} times as long there"
     for state, text in (("warm", "workers up"), ("cold", "with the workers' start and end")):
         over = tuple(sample[state] for sample in ours)
         yield Figure("cpu", f"CPU tasks, 2 processes, {text}, makespan / ideal", Target(1.08), over, note)

@@ -314,7 +314,7 @@ def turns_for(taken: float) -> int:
 
 def burning(tasks: int, turns: int) -> nerv.Workflow:
     return nerv.Workflow(
-        "burn", [nerv.TaskDef(f"t{number}", shapes.burn, args=(turns,), pool="process") for number in range(tasks)]
+        "burn", [nerv.TaskDef(f"t{number}", shapes.burnt, args=(turns,), pool="process") for number in range(tasks)]
     )
 
 
@@ -326,17 +326,29 @@ def sequential(tasks: int, turns: int) -> float:
 
 def nerv_burn(tasks: int, each: float) -> Figures:
     """CPU tasks on two worker processes over the ideal, half of the sequential time: with workers that are up, and
-    with their start and end counted in."""
+    with their start and end counted in. `busy` is the part of both workers' time that the functions had, `longer` how
+    much more they took there than they do here."""
     turns = turns_for(each)
     workflow = burning(tasks, turns)
     before = sequential(tasks, turns)
     with nerv.WorkflowManager(processes=2) as manager:
-        manager.start(burning(4, 1000)).wait()
-        warm = seconds(manager.start(workflow).wait)
+        call_all(manager, 2)
+        execution = manager.start(workflow)
+        warm = seconds(execution.wait)
     between = sequential(tasks, turns)
     cold = seconds(lambda: nerv.run(workflow, processes=2))
     ideal = (before + between) / 4
-    return {"warm": warm / ideal, "cold": cold / ideal}
+    inside = sum(taken for _, taken in execution.results.values()) / 2
+    return {"warm": warm / ideal, "cold": cold / ideal, "busy": inside / warm, "longer": inside / ideal}
+
+
+def call_all(manager: nerv.WorkflowManager, workers: int) -> None:
+    """Have every worker process answer: the first that is up might do all that there is while others still start."""
+    heard: set[int] = set()
+    while len(heard) < workers:
+        execution = manager.start(burning(4, 1000))
+        execution.wait()
+        heard.update(process for process, _ in execution.results.values())
 
 
 def bare_burn(tasks: int, each: float) -> Figures:
