@@ -220,14 +220,23 @@ class Execution(Results):
         Raises:
             NervError: it isn't fed.
         """
+        if self._is_stored and self.status.is_final:
+            return False
         return self._written(self._feeder("close").close())
+
+    @property
+    def _is_stored(self) -> bool:
+        """Whether it is only looked at: it is in the journal, and nothing of it runs here."""
+        return not self._live.pools
 
     def _feeder(self, call: str) -> FeederLike:
         scheduler = self._live.scheduler
         if not isinstance(scheduler, FedScheduler):
-            if not self._live.pools:  # it is stored
-                text = f"execution {self.id!r} is {self.status.name} in the journal, where {call}() doesn't reach it"
-                raise NervError(f"{text}; if it hasn't ended, manager.recover() goes on with it")
+            if self._is_stored:
+                text = f"execution {self.id!r} is {self.status.name}"
+                if self.status.is_final:
+                    raise NervError(f"{text}, so it takes no more messages; start another one")
+                raise NervError(f"{text}, where {call}() doesn't reach it; manager.recover() goes on with it")
             text = f"execution {self.id!r} isn't fed, so it has no {call}(); write Flow(name).triggered_by(Manual())"
             raise NervError(text)
         refuse_elsewhere(self._process, f"execution {self.id!r}")

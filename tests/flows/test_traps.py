@@ -13,6 +13,7 @@ from nerv import (
     JournalNode,
     Loop,
     Manual,
+    MemoryJournal,
     NervError,
     Output,
     Page,
@@ -30,6 +31,7 @@ from nerv import (
     Workflow,
     WorkflowDefinitionError,
     WorkflowManager,
+    WorkflowStatus,
     run,
 )
 from nerv.testing import FakeClock
@@ -108,6 +110,23 @@ def test_a_flow_that_is_cancelled_while_a_lane_runs_takes_no_more_and_says_why()
         assert execution.wait(PATIENCE)
         with pytest.raises(NervError, match="is CANCELLED, so it takes no more messages"):
             execution.send(3)
+
+
+def test_a_flow_that_has_ended_is_still_closed_when_it_is_asked_for_by_its_id():
+    """So a script that feeds one, and is run once more, comes to its end once more."""
+    journal, flow = MemoryJournal(), FED.then(inc).build()
+    with WorkflowManager(journal=journal) as manager:
+        execution = manager.start(flow, execution_id="once")
+        execution.send(1)
+        assert execution.close()
+        assert execution.wait(PATIENCE)
+        assert not execution.close()
+    with WorkflowManager(journal=journal) as manager:
+        again = manager.start(flow, execution_id="once")
+        assert again.status is WorkflowStatus.COMPLETED
+        assert not again.close()
+        with pytest.raises(NervError, match="is COMPLETED, so it takes no more messages"):
+            again.send(2)
 
 
 def test_a_lane_that_waits_is_never_the_one_that_is_forgotten():
