@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from reprlib import repr as shortened
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +21,7 @@ from msgspec import UNSET
 from msgspec.structs import force_setattr as _set
 
 from nerv.added import Added, added
+from nerv.bygone import Bygone
 from nerv.clock import Alarm
 from nerv.errors import NervError, Problem, SerializationError, WorkflowDefinitionError, described
 from nerv.families import Family
@@ -260,6 +261,19 @@ class Feeder:
         self._scheduler.take_up(family)
         return family
 
+    def begin_behind(self, lanes: Collection[Bygone], counts: list[int], ids: Sequence[str]) -> None:
+        """After a restart: these lanes ended long ago; see `Forgetting`."""
+        self._forgetting.begin_behind(lanes, counts, ids)
+
+    def pass_over(self, lane: Bygone) -> None:
+        """One more that records told of, and that is forgotten already."""
+        if lane.mark is not None:
+            self._marks.append(lane.mark)
+        lists: Any = self._live  # they are used like lists
+        for held in (lists.tasks, lists.wants_context):
+            held.pass_over(len(lane.numbers))
+        self._scheduler.pass_over(len(lane.numbers))
+
     # ---- what triggers ask ------------------------------------------------------------------------------------------
 
     def time(self) -> float:
@@ -298,6 +312,7 @@ class Feeder:
         if self._is_open:
             self._trigger.arm(self)
         self._marks = []
+        self._forgetting.ask()
 
     def _hear(self, message: Message) -> bool:
         """A signal that is a message (lock held)."""

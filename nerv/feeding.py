@@ -18,15 +18,17 @@ room follow from the states of the tasks, and from the order in which things hap
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import UNSET
 
+from nerv.bygone import Bygone
 from nerv.eventlog import SIGNAL_RECEIVED, TASKS_ADDED
 from nerv.events import EventType
 from nerv.families import Family
 from nerv.forgetful import ForgetfulScheduler, IndexedBrood
+from nerv.pages import Record
 from nerv.scheduler import ALL_FINISHED, COMPLETED, PENDING, Scheduler
 from nerv.states import ANY_COMPLETED, RUNNING, WAITING
 from nerv.stations import DIRECT
@@ -56,6 +58,12 @@ class FeederLike(Protocol):
 
     def regrow(self, data: Any) -> Family:
         """One more that a record tells of."""
+
+    def begin_behind(self, lanes: Collection[Bygone], counts: list[int], ids: Sequence[str]) -> None:
+        """These lanes are forgotten already."""
+
+    def pass_over(self, lane: Bygone) -> None:
+        """It is the next of these's turn."""
 
 
 class Stretch:
@@ -273,17 +281,30 @@ class FedScheduler(ForgetfulScheduler):
 
     # ---- after a restart --------------------------------------------------------------------------------------------
 
-    def brought_in(self, heard_at: Mapping[int, int], suspected: Sequence[int] = ()) -> None:
+    def pass_over(self, count: int) -> None:
+        """One more message that is forgotten already: all turns go past it."""
+        if DIRECT in self._stretch_of:
+            self._firsts[self.messages] = len(self.state)
+        super().pass_over(count)
+        self.over += 1
+
+    def brought_in(
+        self, heard_at: Mapping[int, int], suspected: Sequence[int], records: Iterable[tuple[int, Record]]
+    ) -> None:
         """All states are as the records say: whose turn it is, who is inside and who queues follows.
 
         Args:
             heard_at: task number -> the seq of the last that happened to it.
             suspected: tasks that had been let start, and may have.
+            records: they, with their seqs.
         """
         begun = set(suspected)
         limited = [number for number, stretch in enumerate(self._stretches) if stretch.limit is not None]
         came = {number: self._came(number, heard_at) for number in limited}
-        self.recall(self._places)
+        self.recall(self._places, records)
+        for step, stretch in enumerate(self._stretch_of):
+            if stretch == DIRECT:
+                self._go_on(step)
         for number in list(self._places):
             if self.has_ended(number):
                 self._leave(number)

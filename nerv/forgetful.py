@@ -6,13 +6,14 @@ is forgotten it knows only that it has ended. When that is done the engine decid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final
 
 from nerv.eventlog import SIGNAL_RECEIVED, TASKS_ADDED
-from nerv.families import Families, Seed
+from nerv.families import Families, Family, Seed
 from nerv.lanes import Lane, Lanes
 from nerv.names import Brood
+from nerv.pages import Record
 from nerv.scheduler import COMPLETED, Scheduler
 from nerv.sparse import Sparse
 
@@ -47,6 +48,7 @@ class ForgetfulScheduler(Scheduler):
         self.source = self.messages = self.dropped = 0
         self.signal: str | None = None
         self.lanes = Lanes(0)
+        self._family_of: Sparse[Family] = Sparse()
         self.on_over: Callable[[int], object] = lambda _: None
         self.on_heavy: Callable[[], object] = lambda: None
         self.on_read: Callable[[int], object] = lambda _: None
@@ -57,7 +59,7 @@ class ForgetfulScheduler(Scheduler):
     def has_families(self) -> Families:
         """The families, from now on."""
         if self.families is None:
-            self.families = Families(self, Sparse())
+            self.families = Families(self, self._family_of)
         return self.families
 
     def extend(self, parent: int, seed: Seed) -> None:
@@ -76,16 +78,29 @@ class ForgetfulScheduler(Scheduler):
         is_signal = code == SIGNAL_RECEIVED and data["name"] == self.signal
         lane.seqs = (seq - 1, seq) if is_signal else (seq,)
 
-    def recall(self, others: Container[int]) -> None:
+    def pass_over(self, count: int) -> None:
+        """After a restart: one more message, whose tasks had ended so long ago that they are forgotten already."""
+        families = self.has_families()
+        for name in BY_NUMBER:
+            getattr(self, name).pass_over(count)
+        self.ids.pass_over(count)  # type: ignore[attr-defined]  # it is one of those as well
+        self._family_of.pass_over(count)
+        for station in range(self.source + 1, len(self.graph)):
+            brood: Any = families.broods.setdefault(station, IndexedBrood())
+            brood.indexed.pass_over(1)
+        self.messages += 1
+
+    def recall(self, others: Container[int], records: Iterable[tuple[int, Record]]) -> None:
         """Which records tell of which message, and what has ended of all that its tasks have added; of `others` it is
-        told elsewhere.
+        told elsewhere. The records come with their seqs.
         """
-        comings = (
-            seq for seq, (code, task, *_) in enumerate(self.records, 1) if (code, task) == (TASKS_ADDED, self.source)
-        )
-        lanes = {lane.message: lane for lane in self.lanes.of.values()}
-        for message, seq in enumerate(comings):
-            self.note_seqs(lanes[message], seq)
+        lanes, last = iter(dict.fromkeys(self.lanes.of.values())), None
+        for seq, record in records:
+            if record[:2] == (TASKS_ADDED, self.source):
+                lane = next(lanes)
+                is_signal = last is not None and last[0] == SIGNAL_RECEIVED and last[4]["name"] == self.signal
+                lane.seqs = (seq - 1, seq) if is_signal else (seq,)
+            last = record
         for number in self.lanes.of:
             if number not in others and self.has_ended(number):
                 self.leave_lane(number)

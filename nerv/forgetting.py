@@ -8,11 +8,13 @@ these goes when it moves on (the bus: with the next lane that ends).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nerv.bygone import Bygone
 from nerv.feeding import FedScheduler
 from nerv.lanes import Lane
+from nerv.pages import Page
 from nerv.sparse import Sparse
 from nerv.states import STATUSES
 
@@ -35,14 +37,14 @@ class Forgetting:
     def __init__(self, live: Live, scheduler: FedScheduler, keep: int) -> None:
         self._live = live
         self._scheduler = scheduler
-        self._asked = False
+        self.asked = False
         self.wanted = 0
         self._folded = [0] * len(STATUSES)
         lists: Any = live  # they are used like lists
         lists.tasks, lists.wants_context = Sparse(live.tasks), Sparse(live.wants_context)
         lists.log.ids = scheduler.ids = Sparse[str](live.log.ids)  # type: ignore[assignment]
         scheduler.lanes.keep = keep
-        scheduler.on_heavy = self._ask
+        scheduler.on_heavy = self.ask
         scheduler.on_read = self._moved_on
 
     def _moved_on(self, reached: float) -> None:
@@ -53,20 +55,20 @@ class Forgetting:
     def written(self, events: float) -> None:
         """So many events are in the journal (lock held)."""
         if 0 < self.wanted <= events:
-            self._ask()
+            self.ask()
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
         """There may be enough to forget (lock held): see to it when whoever holds the lock has done with all tasks."""
         live = self._live
-        if not self._asked and live.id in live.engine.lives:
-            self._asked = True
+        if not self.asked and live.id in live.engine.lives:
+            self.asked = True
             live.engine.call_later(self.forget)
 
     def forget(self) -> None:
         """Forget what may be forgotten, if it is enough to be worth while."""
         live, scheduler = self._live, self._scheduler
         with live.engine.effects:
-            self._asked, self.wanted = False, 0
+            self.asked, self.wanted = False, 0
             if live.id not in live.engine.lives:
                 return
             lanes = scheduler.lanes.ripe(self._read())
@@ -74,6 +76,22 @@ class Forgetting:
                 gone = self._forget(lanes)
                 live.engine.call_later(gone.clear)  # without the lock: it may call the user's own code
             self.wanted = scheduler.lanes.wanted
+
+    def begin_behind(self, lanes: Collection[Bygone], counts: list[int], ids: Sequence[str]) -> None:
+        """After a restart, before anything is replayed: these lanes are folded already.
+
+        Args:
+            lanes: they.
+            counts: how many of their tasks ended in which status.
+            ids: of all tasks.
+        """
+        live, self._folded = self._live, counts
+        numbers = {number for lane in lanes for number in lane.numbers}
+        names = {ids[number] for number in numbers}
+        for name in names:
+            for held in (live.values, live.errors):
+                dict.pop(held, name, None)
+        self._turn_to(live.log.page.without(numbers, {seq for one in lanes for seq in one.seqs}, names, tuple(counts)))
 
     def _read(self) -> int:
         """The seq up to which nobody needs the records any more."""
@@ -100,11 +118,14 @@ class Forgetting:
 
     def _turn_page(self, lanes: Sequence[Lane], numbers: set[int]) -> set[str]:
         """Have the log without the records of these lanes; gives the ids of their tasks."""
-        live, scheduler, page = self._live, self._scheduler, self._live.log.page
+        page = self._live.log.page
         seqs = {seq for lane in lanes for seq in lane.seqs}
         ids = {one for one in (page.ids[number] for number in numbers) if one.__class__ is str}  # no gate has a LongId
 
-        page = page.without(numbers, seqs, ids, tuple(self._folded))
-        live.log.book.page = page
-        scheduler.records, scheduler.ids, scheduler.dropped = page.records, page.ids, page.dropped
+        self._turn_to(page.without(numbers, seqs, ids, tuple(self._folded)))
         return ids
+
+    def _turn_to(self, page: Page) -> None:
+        scheduler = self._scheduler
+        self._live.log.book.page = page
+        scheduler.records, scheduler.ids, scheduler.dropped = page.records, page.ids, page.dropped

@@ -11,7 +11,7 @@ was appended since counts on without gaps.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any, TypeAlias
@@ -68,6 +68,13 @@ class Page:
         """The records with a greater seq."""
         return self.records[self.upto(seq) :]
 
+    def numbered(self) -> Iterator[tuple[int, Record]]:
+        """The records with their seqs."""
+        return zip(self._listed(), self.records, strict=True)
+
+    def _listed(self) -> Iterator[int]:
+        return chain(self.seqs, range(len(self.seqs) + self.dropped + 1, len(self) + 1))
+
     def without(
         self, tasks: Collection[int], others: Container[int], names: Container[str], folded: Sequence[int]
     ) -> Page:
@@ -82,8 +89,7 @@ class Page:
         seqs: list[int] = []
         records: list[Record] = []
         first = self.first
-        listed = chain(self.seqs, range(len(self.seqs) + self.dropped + 1, len(self) + 1))
-        for seq, record in zip(listed, self.records, strict=True):
+        for seq, record in self.numbered():
             number = record[1]
             if number in tasks or seq in others or (number < 0 and record[4] and record[4].get("name") in names):
                 first = seq
@@ -92,12 +98,17 @@ class Page:
                 records.append(record)
         assert isinstance(self.ids, Sparse)
         ids = self.ids.rest()
-        ids.remove(tasks)
+        ids.remove(set(tasks) & ids.keys())
         page = Page(records, ids)
         page.seqs, page.dropped, page.first = seqs, len(self) - len(records), max(first, self.first)
-        page.numbers, page.folded = list(ids.keys()), folded
-        page._last_number = ids.end
+        page.folded = folded
+        page.settle()
         return page
+
+    def settle(self) -> None:
+        """All tasks are there that were when the page began."""
+        assert isinstance(self.ids, Sparse)
+        self.numbers, self._last_number = list(self.ids.keys()), self.ids.end
 
     # ---- tasks by their place on the page ---------------------------------------------------------------------------
 

@@ -6,10 +6,12 @@ holds of families and suspensions follows from the states of the tasks, once all
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nerv.added import added
+from nerv.bygone import Bygone
 from nerv.calls import Call
 from nerv.errors import JournalError
 from nerv.families import Family, Seed
@@ -18,7 +20,7 @@ from nerv.journal.lazy import LazyValues
 from nerv.names import Brood, Scope, refile
 from nerv.outcomes import Gather, Hold
 from nerv.outgrowth import found
-from nerv.sparse import behind
+from nerv.sparse import behind, each
 from nerv.states import COMPLETED, FAILED, GROWN, PENDING, RUNNING, SKIPPED, WAITING
 from nerv.stored import gone
 from nerv.suspensions import Suspended
@@ -32,10 +34,12 @@ class Regrowth:
 
     Args:
         live: it has its scheduler and its admission; nothing of it runs.
+        bygone: the lanes that are passed over, in the order of their messages.
     """
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, bygone: deque[Bygone]) -> None:
         self._live = live
+        self._bygone = bygone
         self._families: list[Family] = []
         self._lanes: list[Family] = []  # of messages
         self._grown_in: dict[int, int] = {}  # task -> the attempt in which it last added something
@@ -43,13 +47,20 @@ class Regrowth:
 
     # ---- told by the replay, record by record -----------------------------------------------------------------------
 
-    def grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> None:
+    def pass_over(self) -> None:
+        """What comes next, as long as it is passed over."""
+        scheduler, bygone = self._live.scheduler, self._bygone
+        while bygone and bygone[0].numbers[0] == len(scheduler.state) and isinstance(scheduler, FedScheduler):
+            scheduler.feeder.pass_over(bygone.popleft())
+
+    def grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> Sequence[int]:
         """TASKS_ADDED.
 
         Raises:
             JournalError: other tasks would be added than were.
             SerializationError: what was kept can't be read.
         """
+        self.pass_over()
         live = self._live
         before = len(live.log.ids)
         if isinstance(live.scheduler, FedScheduler) and "message" in data:
@@ -63,6 +74,7 @@ class Regrowth:
             )
         for kept in (live.values, live.errors, live.undo_errors):
             refile(kept, ids)
+        return range(before, len(live.log.ids))
 
     def _grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> None:
         live = self._live
@@ -158,7 +170,7 @@ class Flat:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> Sequence[int]:  # noqa: ARG002
         """TASKS_ADDED."""
         live = self._live
         parent, ids = str(live.log.ids[number]), list(data["ids"])
@@ -177,6 +189,7 @@ class Flat:
                 station = live.number_of(task_id.rpartition("[")[0])
                 if station is not None:
                     families.broods.setdefault(station, Brood()).indexed.append(one)
+        return family.numbers
 
     def waits(self, number: int, at: float, data: Mapping[str, Any]) -> None:
         """It isn't gone on with."""
@@ -198,7 +211,7 @@ def take_on(live: Live) -> None:
     scheduler = live.scheduler
     if scheduler.families is None or not isinstance(live.errors, LazyValues):
         return
-    for number, state in enumerate(scheduler.state):
+    for number, state in each(scheduler.state):
         if state == FAILED and scheduler.families.takes_on(number):
             key = live.tasks[number].id
             dict.__setitem__(live.taken_on, key, live.errors.raw(key))  # as it is stored

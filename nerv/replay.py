@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from msgspec import Struct
 from nerv import eventlog as log
 from nerv.pages import Record
 from nerv.scheduler import Scheduler
+from nerv.sparse import Sparse, each
 from nerv.states import (
     COMPLETED,
     FAILED,
@@ -50,8 +52,8 @@ class Plan(Struct):
 class Growing(Protocol):
     """Takes in what tasks that steer have done (nerv/regrowth.py)."""
 
-    def grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> None:
-        """A task has added others."""
+    def grow(self, number: int, attempt: int, data: Mapping[str, Any]) -> Sequence[int]:
+        """A task has added others; gives their numbers."""
 
     def waits(self, number: int, at: float, data: Mapping[str, Any]) -> None:
         """A task has returned what it waits for."""
@@ -74,6 +76,8 @@ class Replay:
         records: its records, from the first.
         numbers: task id -> number; what is added comes in.
         regrowth: takes in what tasks have added, and wait for.
+        seqs: the records' seqs, if they aren't 1, 2, 3 ...
+        folded: how many tasks, whose records aren't among these, ended in which status.
 
     Attributes:
         lost: the numbers of the tasks that were running at the end.
@@ -91,6 +95,9 @@ class Replay:
         records: Sequence[Record],
         numbers: dict[str, int],
         regrowth: Growing | None = None,
+        *,
+        seqs: Iterable[int] | None = None,
+        folded: Sequence[int] = (),
     ) -> None:
         self.losses: Counter[int] = Counter()
         self.due: dict[int, float | None] = {}
@@ -100,7 +107,8 @@ class Replay:
         self.recovered_at = 0
         self.heard_at: dict[int, int] = {}
         self._regrowth = regrowth
-        for seq, (code, number, at, attempt, data) in enumerate(records, 1):
+        self._folded = folded or [0] * len(STATUSES)
+        for seq, (code, number, at, attempt, data) in zip(seqs or count(1), records, strict=False):
             if number >= 0:
                 self.heard_at[number] = seq
                 self._take_in(code, number, at, attempt, data)
@@ -108,7 +116,7 @@ class Replay:
                 self._turn(seq, code, data)
         self.lost = [
             number
-            for number, state in enumerate(scheduler.state)
+            for number, state in each(scheduler.state)
             if state == RUNNING and (regrowth is None or not regrowth.is_at_it(number))
         ]
         self.again: list[int] = []
@@ -117,10 +125,8 @@ class Replay:
     def _take_in(self, code: int, number: int, at: float, attempt: int, data: Any) -> None:
         scheduler = self._scheduler
         if code == log.TASKS_ADDED and self._regrowth is not None:
-            self._regrowth.grow(number, attempt, data)
-            self._numbers.update(
-                (str(scheduler.ids[one]), one) for one in range(len(self._numbers), len(scheduler.ids))
-            )
+            numbers = self._regrowth.grow(number, attempt, data)
+            self._numbers.update((str(scheduler.ids[one]), one) for one in numbers)
         if code == log.TASK_WAITING and self._regrowth is not None and "outcome" in data:
             self._regrowth.waits(number, at, data)
         after = MOVES_BY_CODE.get(code)
@@ -160,7 +166,8 @@ class Replay:
         elif code == log.WORKFLOW_RECOVERED:
             self.recovered_at = seq
             if not data.get("left"):
-                self.losses.update(self._numbers[one] for one in [*data["lost"], *data["suspected"]])
+                lost = [*data["lost"], *data["suspected"]]
+                self.losses.update(self._numbers[one] for one in lost if one in self._numbers)  # else it has ended
         elif code == log.SIGNAL_RECEIVED and self._regrowth is not None:
             self._regrowth.signalled(data)
         elif code in _ENDS:
@@ -169,11 +176,11 @@ class Replay:
     def _count(self) -> None:
         """What the scheduler keeps beside the states follows from them."""
         scheduler = self._scheduler
-        scheduler.unfinished = sum(state < COMPLETED for state in scheduler.state)
+        scheduler.unfinished = sum(state < COMPLETED for _, state in each(scheduler.state))
         for state in range(COMPLETED, len(STATUSES)):
-            scheduler.counts[state] = scheduler.state.count(state)
+            scheduler.counts[state] = scheduler.state.count(state) + self._folded[state]
         scheduler.brought_back()
-        for number, state in enumerate(scheduler.state):
+        for number, state in each(scheduler.state):
             if state < COMPLETED:
                 scheduler.missing[number] = scheduler.missing_of(number)
                 self._stand_back(number)
@@ -192,7 +199,9 @@ class Replay:
         """Whether a task has ended. What was claimed of one that has is its compensation."""
         return self._scheduler.state[number] >= COMPLETED
 
-    def run_again(self, unkept: Container[int], needs: Sequence[Sequence[int]], wanted: Iterable[int]) -> None:
+    def run_again(
+        self, unkept: Container[int], needs: Sequence[list[int]] | Sparse[list[int]], wanted: Iterable[int]
+    ) -> None:
         """Completed tasks whose results weren't kept run again, if something still needs them.
 
         Args:
@@ -201,7 +210,7 @@ class Replay:
             wanted: tasks whose results the execution's own is made of.
         """
         state = self._scheduler.state
-        todo = [need for number, own in enumerate(needs) if state[number] < COMPLETED for need in own]
+        todo = [need for number, own in each(needs) if state[number] < COMPLETED for need in own]
         todo += wanted
         again: dict[int, None] = {}
         while todo:
@@ -220,9 +229,7 @@ class Replay:
     def ready(self) -> list[int]:
         """The tasks that need nothing any more, and haven't begun."""
         scheduler = self._scheduler
-        return [
-            number for number, state in enumerate(scheduler.state) if state == PENDING and not scheduler.missing[number]
-        ]
+        return [number for number, state in each(scheduler.state) if state == PENDING and not scheduler.missing[number]]
 
     def go_on(self, now: float, epoch: float, plan: Plan) -> None:
         """Have the scheduler go on from here: what was lost waits to run again, what is ready is ready.
@@ -247,7 +254,7 @@ class Replay:
         for number in ready:
             if scheduler.state[number] == PENDING and not scheduler.gives_up(number):
                 scheduler.release(number)
-        for number, state in enumerate(scheduler.state):
+        for number, state in each(scheduler.state):
             if state == WAITING and (scheduler.suspensions is None or number not in scheduler.suspensions.waiting):
                 self._wait_on(number, now, epoch)
         scheduler.finish_if_done(now)
@@ -292,7 +299,7 @@ class Replay:
     def _has_failed(self) -> bool:
         """Whether a task has failed whose failure no node has taken on."""
         scheduler, families = self._scheduler, self._scheduler.families
-        failed = [number for number, state in enumerate(scheduler.state) if state == FAILED]
+        failed = [number for number, state in each(scheduler.state) if state == FAILED]
         return any(families is None or not families.takes_on(number) for number in failed)
 
     def _wait_on(self, number: int, now: float, epoch: float) -> None:

@@ -15,11 +15,13 @@ closed leaves a note: nobody was lost.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from heapq import nsmallest
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from nerv.bygone import Bygone, Bygones, excused
 from nerv.claims import SUSPECT
 from nerv.errors import WorkerCrashedError, WorkflowChangedError
 from nerv.eventlog import TASKS_ADDED, WORKFLOW_STARTED
@@ -34,8 +36,10 @@ from nerv.references import Names, scan
 from nerv.regrowth import Regrowth
 from nerv.replay import Plan, Replay
 from nerv.scheduler import Scheduler
-from nerv.sparse import behind
+from nerv.sparse import Sparse, behind, each
+from nerv.stations import Source
 from nerv.stored import is_gone, merged
+from nerv.tasks import TaskDef
 from nerv.wires import HEARD
 from nerv.workflows import Workflow
 
@@ -99,7 +103,13 @@ class Resumption:
     def _take_up(self) -> None:
         live, history, kept = self.live, self._history, self._kept
         scheduler, numbers = live.scheduler, numbered(live.log.ids)
-        self._replay = replay = Replay(scheduler, live.log.records, numbers, Regrowth(live))
+        regrowth = Regrowth(live, self._fold())
+        page = live.log.page
+        seqs = [seq for seq, _ in page.numbered()] if page.is_later else None
+        self._replay = replay = Replay(scheduler, page.records, numbers, regrowth, seqs=seqs, folded=page.folded)
+        regrowth.pass_over()
+        if page.is_later:
+            page.settle()
         replay.run_again(*_unkept(live, numbers))
         replay.settle()
         scheduler.cancelling = CANCELLING in history.facts
@@ -109,7 +119,7 @@ class Resumption:
         is_crash = history.facts.get(LEFT) != len(history.records)
         suspected = _suspected(history, replay) if is_crash else []
         if isinstance(scheduler, FedScheduler):
-            scheduler.brought_in(replay.heard_at, suspected)
+            scheduler.brought_in(replay.heard_at, suspected, page.numbered())
             scheduler.feeder.since = history.facts.get(SINCE)
         if live.wires is not None:
             live.wires.recall(replay.heard_at, history.facts.get(HEARD) or 0)
@@ -125,9 +135,27 @@ class Resumption:
             facts=facts if is_crash else {**facts, "left": True},
             begun=self._begun(replay.lost, suspected),
             dead=self._dead(replay.lost, suspected),
-            gone=[number for number, task in enumerate(live.tasks) if is_gone(task)],
+            gone=[number for number, task in each(live.tasks) if is_gone(task)],
             added=behind(ids, len(history.ids)),
         )
+
+    def _fold(self) -> deque[Bygone]:
+        """Fold the lanes that ended long ago; they aren't grown again."""
+        live, history, scheduler = self.live, self._history, self.live.scheduler
+        if not isinstance(scheduler, FedScheduler):
+            return deque()
+        source = live.tasks[scheduler.source]
+        assert isinstance(source, Source)
+        steps = list(source.lane.tasks.values())
+        bygones = Bygones(history.records, len(live.workflow), scheduler.source, len(steps), scheduler.signal)
+        undoable = [place for place, step in enumerate(steps) if step.compensate is not None]
+        until = inf if live.wires is None else history.facts.get(HEARD) or 0
+        lanes = bygones.before(scheduler.lanes.keep, until, undoable)
+        if lanes:
+            counts = bygones.counts(lanes)
+            scheduler.feeder.begin_behind(lanes, counts, history.ids)
+            scheduler.excused += excused(counts)
+        return lanes
 
     def _begun(self, lost: Sequence[int], suspected: Sequence[int]) -> list[int]:
         """Of the suspected those that had begun, as far as can be told: the first ones, for which there was room."""
@@ -216,18 +244,20 @@ def changed(refused: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _unkept(live: Live, numbers: dict[str, int]) -> tuple[set[int], list[list[int]], list[int]]:
+def _unkept(live: Live, numbers: dict[str, int]) -> tuple[set[int], Sequence[list[int]] | Sparse[list[int]], list[int]]:
     """The completed tasks without a result, whose results each task is given, and those that make the execution's."""
     values = live.values
-    unkept = {number for number, task_id in enumerate(live.log.ids) if task_id not in values}
+    unkept = {number for number, task_id in each(live.log.ids) if task_id not in values}
     own = len(live.workflow)
+    tasks: Sequence[TaskDef] | Sparse[TaskDef] = live.tasks
     needs = [
         [numbers[output] for output in task.outputs] if number < own else list(live.scheduler.needs_of(number))
-        for number, task in enumerate(live.tasks)
+        for number, task in each(tasks)
     ]
     names = Names()
     scan(live.workflow.result_spec, names)
-    return unkept, needs, [numbers[output] for output in names.outputs if output in numbers]
+    known = needs if not isinstance(tasks, Sparse) else Sparse.at(tasks, needs)
+    return unkept, known, [numbers[output] for output in names.outputs if output in numbers]
 
 
 def _first(scheduler: Scheduler, ready: Sequence[int]) -> list[int]:

@@ -28,6 +28,14 @@ class Sparse(dict[int, T]):
         self.end = dict.__len__(self)
         self.gone = gone
 
+    @classmethod
+    def at(cls, numbers: Sparse[Any], values: Iterable[T]) -> Sparse[T]:
+        """These values under the numbers that another one knows."""
+        made = cls()
+        made.update(zip(numbers.keys(), values, strict=True))
+        made.end = numbers.end
+        return made
+
     def append(self, value: T) -> None:
         """One more entry."""
         self[self.end] = value
@@ -38,6 +46,10 @@ class Sparse(dict[int, T]):
         before = dict.__len__(self)
         self.update(enumerate(values, self.end))
         self.end += dict.__len__(self) - before
+
+    def pass_over(self, count: int) -> None:
+        """So many more entries, which are taken out already."""
+        self.end += count
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Take entries out."""

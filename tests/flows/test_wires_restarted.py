@@ -60,9 +60,10 @@ class Watched(WrittenJournal):
         self.heard += [heard] * (len(self.batches) - len(self.heard))
 
 
-def life(journal, hook, flow, *, recovers):
+def life(journal, hook, flow, *, recovers, keep=1000):
     """One life, to its end."""
-    with WorkflowManager(journal=journal, dispatch_hooks=[hook], workers=2, failure_policy="continue") as manager:
+    settings = {"workers": 2, "failure_policy": "continue", "keep": keep}
+    with WorkflowManager(journal=journal, dispatch_hooks=[hook], **settings) as manager:
         if recovers:
             for execution in manager.recover(flow):
                 if flow.name == "f":
@@ -85,8 +86,10 @@ def told(hook, most=None):
     ]
 
 
+@pytest.mark.parametrize(("keep", "stride"), [(1000, 1000), (0, 1000), (0, 5)])
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_wherever_the_process_dies_each_lanes_end_is_told(shape):
+def test_wherever_the_process_dies_each_lanes_end_is_told(shape, keep, stride, monkeypatch):
+    monkeypatch.setattr("nerv.wires.STRIDE", stride)
     flow, first = SHAPES[shape], Post()
     journal = Watched(first)
     life(journal, first, flow, recovers=False)
@@ -96,7 +99,7 @@ def test_wherever_the_process_dies_each_lanes_end_is_told(shape):
         left = WrittenJournal(journal.batches[:cut])
         if not left.unfinished():
             continue
-        life(left, again, flow, recovers=True)
+        life(left, again, flow, recovers=True, keep=keep)
         after = told(again)
         assert before[0] | after[0] <= {*before[1], *after[1]}, cut
         assert len(after[1]) == len({*after[1]}), "and in one life once"

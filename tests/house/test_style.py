@@ -72,6 +72,7 @@ LAYERS = (
     "scheduler",
     "levels",
     "lanes",
+    "bygone",
     "forgetful",
     "feeding",
     "places",
@@ -197,7 +198,7 @@ EXTRAS = dict.fromkeys(("dask", "distributed"), r"nerv\.(interop\.dask|pools\.da
 # The decisions are pure: these layers know no thread, clock, file or loop.
 PURE = (
     "scheduler", "verdicts", "placement", "states", "families", "suspensions", "branching", "detours", "levels",
-    "lanes", "forgetful", "waits", "lookups", "sagas", "lines", "plan", "policies", "limits", "events",
+    "lanes", "bygone", "forgetful", "waits", "lookups", "sagas", "lines", "plan", "policies", "limits", "events",
 )  # fmt: skip
 IMPURE = ("threading", "time", "sqlite3", "asyncio")
 
