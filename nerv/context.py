@@ -47,6 +47,10 @@ class Whereabouts(NamedTuple):
     lane_id: str = ""
     chain: tuple[str, ...] = ()
 
+    def used_by(self, iterator: Iterator[Any]) -> str | None:  # noqa: ARG002
+        """Nobody, as far as is known here."""
+        return None
+
 
 class Place(Protocol):
     """`Whereabouts` that may be worked out when somebody asks."""
@@ -58,6 +62,9 @@ class Place(Protocol):
     @property
     def chain(self) -> tuple[str, ...]:
         """Ids of the tasks that led here."""
+
+    def used_by(self, iterator: Iterator[Any]) -> str | None:
+        """Say that this task uses an iterator up; gives the id of the task that has said so before, if one has."""
 
 
 class TaskContext(Mapping[str, Any]):

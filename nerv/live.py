@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import Context
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
@@ -68,16 +68,18 @@ class Live:
         deadline: when the whole has run for too long, on the engine's clock.
         alarm, alarm_at: what rings the engine for this execution, and when.
         inline: the pool of its inline tasks, if it has any.
+        used: by their `id`, iterators that tasks have used up; the number and the id of the task that did.
     """
 
     __slots__ = (
         "__weakref__", "active", "admission", "alarm", "alarm_at", "attentive", "contextvars", "deadline", "ended",
         "engine", "errors", "fallback_queues", "farewell", "held", "id", "inline", "kept", "lane", "lanes", "late",
         "log", "logs", "on_change", "on_end", "params", "placement", "pools", "questions", "scheduler", "secret",
-        "services", "setbacks", "sources", "taken_on", "tasks", "undo_errors", "values", "wants_context", "wires",
-        "workflow", "workflow_id",
+        "services", "setbacks", "sources", "taken_on", "tasks", "undo_errors", "used", "values", "wants_context",
+        "wires", "workflow", "workflow_id",
     )  # fmt: skip
     admission: Admission
+    alarm: Alarm | None
     scheduler: Scheduler
 
     def __init__(
@@ -121,6 +123,7 @@ class Live:
         self.sources: dict[int, int] = {}
         self.late: set[int] = set()
         self.undo_errors: dict[str, BaseException] = {}
+        self.used: dict[int, tuple[Iterator[Any], int, str]] = {}
         self.fallback_queues: dict[int, int] = {}
         self.deadline = inf
         self.kept: Kept | None = None
@@ -128,8 +131,7 @@ class Live:
         self.placement: Placement | None = None
         self.wires: Wires | None = None
         self.farewell: list[Callable[[], Any]] = []
-        self.alarm: Alarm | None = None
-        self.alarm_at = inf
+        self.alarm, self.alarm_at = None, inf
 
     def release(self) -> list[Callable[[], object]]:
         """What is done when it has ended for all: hooks hear the rest, who waits is let go, who serves it looks."""
@@ -187,6 +189,7 @@ class Live:
             task = self.tasks[number]
             gone += [task, *(dict.pop(held, task.id, None) for held in (self.values, self.errors, self.taken_on))]
             self.fallback_queues.pop(number, None)
+        gone += [self.used.pop(key) for key, (_, user, _) in list(self.used.items()) if user in numbers]
         for held in (self.tasks, self.wants_context):
             cast("Sparse[Any]", held).remove(numbers)
         self.admission.policing.forget(numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nerv.context import Whereabouts
@@ -36,6 +36,12 @@ class Somewhere:
     def chain(self) -> tuple[str, ...]:
         """From the task outwards: its first dependency, that one's, and so on; then who has added it, and so on."""
         return self._unless_folded(self._chain)
+
+    def used_by(self, iterator: Iterator[Any]) -> str | None:
+        """The task that has said before that it uses an iterator up. From now on this one has, if nobody had."""
+        own = iterator, self._number, str(self._live.log.ids[self._number])
+        used = self._live.used.setdefault(id(iterator), own)  # one step, whoever else is at it
+        return None if used is own else used[2]
 
     def _unless_folded(self, look: Callable[[int], T]) -> T:
         """What is found of the task, whose lane may be folded at any moment."""

@@ -125,16 +125,8 @@ class Buffer(Node, frozen=True, eq=False):
     @stays_here
     def act(self, ctx: TaskContext, items: Any) -> Grow:
         """Send the items on their way."""
-        if isinstance(items, Iterator) and items is self.items:
-            if self._used:
-                raise TypeError(
-                    f"task {ctx.task_id!r}: its items are an iterator, which was used up before; give it a list"
-                )
-            self._used.append(True)
-        if isinstance(items, GeneratorType) and items.gi_frame is None:
-            raise TypeError(
-                f"task {ctx.task_id!r}: its items are a generator, which another task has used up; return a list there"
-            )
+        if hasattr(type(items), "__next__"):
+            self._use(ctx, items)
         try:
             iterator = iter(items)
         except TypeError:
@@ -151,6 +143,22 @@ class Buffer(Node, frozen=True, eq=False):
             lanes=True,
             failing="keep" if keeps else "stop",
         )
+
+    def _use(self, ctx: TaskContext, items: Iterator[Any]) -> None:
+        """See that nobody has used up an iterator, which gives its items once."""
+        if items is self.items:
+            if self._used:
+                raise TypeError(
+                    f"task {ctx.task_id!r}: its items are an iterator, which was used up before; give it a list"
+                )
+            self._used.append(True)
+        user = ctx.place.used_by(items)
+        if user is not None or (isinstance(items, GeneratorType) and items.gi_frame is None):
+            who = "another task" if user is None else f"task {user!r}"
+            raise TypeError(
+                f"task {ctx.task_id!r}: its items are a {type(items).__name__}, which {who} has used up;"
+                " return a list there"
+            )
 
 
 def complete(ends: Ends) -> BufferComplete:

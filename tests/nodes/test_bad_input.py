@@ -178,7 +178,23 @@ RAN = {
             Buffer("a", Output("n"), same),
             Buffer("b", Output("n"), same, dependencies=["a"]),
         ),
-        "task 'b': its items are a generator, which another task has used up; return a list there",
+        "task 'b': its items are a generator, which task 'a' has used up; return a list there",
+    ),
+    "an iterator of another kind that two buffers want": (
+        of(
+            TaskDef("n", lambda: map(str, range(3))),
+            Buffer("a", Output("n"), same),
+            Buffer("b", Output("n"), same, dependencies=["a"]),
+        ),
+        "task 'b': its items are a map, which task 'a' has used up; return a list there",
+    ),
+    "an iterator that a buffer and what it runs want": (
+        of(
+            TaskDef("n", lambda: {"it": zip("ab", "cd", strict=True)}),
+            Buffer("a", Output("n")["it"], TaskDef("one", lambda one, more: more, args=(Output("n"),))),
+            Buffer("b", Output("a")[0]["it"], same),
+        ),
+        "task 'b': its items are a zip, which task 'a' has used up; return a list there",
     ),
     "a task that routes to nobody": (
         of(TaskDef("r", lambda: Route("nope")), TaskDef("small", same, dependencies=["r"])),

@@ -266,6 +266,19 @@ def test_nothing_waits_inside_a_worker():
     assert {execution[f"g{i}"] for i in range(100)} == {4}
 
 
+def test_of_two_buffers_that_want_one_iterator_at_once_one_has_all_of_it():
+    """It isn't torn between them: the other fails, and says who has it."""
+    for _ in range(50):
+        tasks = TaskDef("n", lambda: map(str, range(9))), *(Buffer(one, Output("n"), same) for one in "ab")
+        execution = go(*tasks, failure_policy="continue")
+        ((failed, error),) = execution.failures.items()
+        other = "b" if failed == "a" else "a"
+        assert (
+            str(error) == f"task {failed!r}: its items are a map, which task {other!r} has used up; return a list there"
+        )
+        assert execution[other].values == list("012345678")
+
+
 def test_an_iterator_that_two_buffers_share_is_refused():
     """An iterator gives its items once."""
     items = iter([1, 2])
