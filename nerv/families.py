@@ -66,10 +66,10 @@ class Seed:
         kept: the outcome as the journal keeps it.
     """
 
-    ids: Sequence[str] = ()
+    ids: Sequence[str]
     needs: Sequence[Sequence[int]] | None = None
-    ranks: Sequence[int] = ()
-    rules: bytes = b""
+    ranks: Sequence[int]
+    rules: bytes
     queues: list[int]
     names: Sequence[str] | None = None
     shared: Sequence[int] = ()
