@@ -296,21 +296,19 @@ def _scan_container(value: Any, found: Names, depth: int) -> Node:
     if depth > _DEEPEST:
         found.problems.append(f"references are looked for in {_DEEPEST} containers inside each other, not more")
         return value
-    if kind is dict:
-        if _hides(value):
-            found.problems.append("a reference can't be a dict key; it can be a value")
-        members = list(value.values())
-    else:
-        members = list(value)
+    if kind is list:
+        ids = [one.task_id for one in value if type(one) is Output and not one.path and one.default is MISSING]
+        if ids and len(ids) == len(value):
+            found.outputs.update(dict.fromkeys(ids))
+            return Outputs(tuple(ids))
+    if kind is dict and _hides(value):
+        found.problems.append("a reference can't be a dict key; it can be a value")
+    members = list(value.values() if kind is dict else value)
     parts = [scan(member, found, depth + 1) for member in members]
     if all(part is member and not isinstance(part, Reference) for part, member in zip(parts, members, strict=True)):
         return value
-    if kind is list:
-        if all(type(part) is Output and not part.path and part.default is MISSING for part in parts):
-            return Outputs(tuple(part.task_id for part in parts))
-        return Template(_as_is, parts, value)
-    if kind is tuple:
-        return Template(tuple, parts, value)
+    if kind is list or kind is tuple:
+        return Template(_as_is if kind is list else tuple, parts, value)
     if kind is dict:
         keys = list(value)
         return Template(lambda values: dict(zip(keys, values, strict=True)), parts, value)

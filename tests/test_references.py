@@ -59,6 +59,24 @@ def test_an_output_is_filled_in_wherever_lists_tuples_and_dicts_hold_it(shape, f
     assert value_of(shape, TaskDef("a", lambda: 42)) == filled
 
 
+@pytest.mark.parametrize(
+    ("shape", "filled"),
+    [
+        ([Output("a"), Output("b")], [[1], [2]]),
+        ([Output("a"), Output("a")], [[1], [1]]),
+        ([Output("a")[0], Output("b")], [1, [2]]),
+        ([Output("a"), Output("b", default=None)], [[1], [2]]),
+        ([Output("a"), Output("b"), 3], [[1], [2], 3]),
+    ],
+)
+def test_a_list_of_plain_outputs_is_filled_in_as_any_other(shape, filled):
+    """Whichever way it is kept, each Output in it is filled in, and all are edges, in order."""
+    others = [TaskDef("a", lambda: [1]), TaskDef("b", lambda: [2])]
+    assert value_of(shape, *others) == filled
+    named = tuple(dict.fromkeys(one.task_id for one in shape if type(one) is Output))
+    assert TaskDef("reader", give, args=(shape,)).outputs == named
+
+
 def test_a_namedtuple_keeps_its_type():
     """A namedtuple with a reference in it arrives as that namedtuple."""
     got = value_of(Point(Output("a"), [Param("p")]), TaskDef("a", lambda: 1), params={"p": 2})
