@@ -233,9 +233,9 @@ class Families:
         if scheduler.rules[family.parent] == ANY_COMPLETED:  # what it still needs mustn't count as a child
             for need in scheduler.needs_of(family.parent):
                 dependents[need] = [other for other in dependents[need] if other != family.parent]
-        if seed.needs is None and all(map(scheduler.has_ended, seed.shared)):
+        if seed.needs is None and not seed.shared:
             dependents.extend([[family.parent]] * family.count)
-            missing.extend([scheduler.missing_of(number) for number in family.numbers[:1]] * family.count)
+            missing.extend([0] * family.count)
         else:
             self._wire_each(family, seed.needs or [seed.shared] * family.count)
         for number in range(family.next, family.first + family.count):
@@ -249,8 +249,7 @@ class Families:
         for number, needs in zip(family.numbers, all_needs, strict=True):
             for need in needs:
                 needed = first + ~need if need < 0 else need
-                if not scheduler.has_ended(needed):
-                    dependents[needed].append(number)
+                dependents[needed].append(number)  # also of one that has ended: after a restart it may run again
             scheduler.missing.append(scheduler.missing_of(number))
         for number in family.numbers:
             dependents[number].append(family.parent)

@@ -221,6 +221,9 @@ class Replay:
         for number in again:
             state[number] = PENDING
             self.due.pop(number, None)
+            if self._regrowth is not None:  # whoever waits for what it has added counts that, and nothing else
+                at_it, dependents = self._regrowth.is_at_it, self._scheduler.own_dependents()
+                dependents[number] = [one for one in dependents[number] if state[one] != RUNNING or not at_it(one)]
         self.again = sorted(again)
         self._count()
 

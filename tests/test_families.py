@@ -292,6 +292,20 @@ def test_what_all_of_them_need_may_still_run(limit):
     assert one.news == [(GROWN, 2)]
 
 
+@pytest.mark.parametrize("how", [{"needs": [[0], [0, ~0]]}, {"shared": (0,)}])
+def test_who_records_say_was_added_waits_for_what_runs_again(how):
+    """0 had completed when 2 and 3 were added; its result wasn't kept, so it runs once more."""
+    one = Grown("- a", fail_fast=False)
+    one.complete(0)
+    family = one.families.regrow(1, one.seed(2, **how), parted=False)
+    one.scheduler.state[0] = 0
+    for number in family.numbers:
+        one.scheduler.missing[number] = one.scheduler.missing_of(number)
+    one.scheduler.release(0)
+    one.complete(0)
+    assert one.ready == ([1, 2] if "needs" in how else [1, 2, 3])
+
+
 def test_what_several_of_them_need_lets_all_of_them_go_on():
     one = Grown("- - b")
     dependents = [needs.copy() for needs in one.scheduler.graph.dependents]

@@ -198,6 +198,37 @@ def test_it_ends_the_same_wherever_the_journal_was_cut(name, durability):
             assert [event.seq for event in again.events()] == list(range(1, len(list(again.events())) + 1))
 
 
+def plus(item, more):
+    return item + more
+
+
+def widen(more):
+    return Expand([TaskDef("x", plus, args=(1, Output("source")))], result=Output("x"))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        TaskDef("node", widen, args=(Output("source"),)),
+        Buffer("node", [1, 1], TaskDef("add", plus, kwargs={"more": Output("source")})),
+    ],
+    ids=["expand", "buffer"],
+)
+def test_what_was_added_waits_for_what_runs_again_as_its_result_was_not_kept(node):
+    tasks = [TaskDef("source", lambda: 5, durable=False), node]
+    whole = Cut(10**9)
+    run(Workflow("w", tasks), journal=whole)
+    for writes in range(1, whole.total):
+        journal = Cut(writes)
+        run(Workflow("w", tasks), journal=journal, execution_id="x")
+        journal.left = 10**9
+        journal.release()
+        with WorkflowManager(journal=journal) as manager:
+            again = manager.start(Workflow("w", tasks), execution_id="x")
+            assert again.wait(20), (writes, again.summary())
+            assert told(again["node"]) in (repr(6), (repr([6, 6]), {}))
+
+
 def held_at_a_gate(**fields):
     return Workflow(
         "gated",
