@@ -355,6 +355,35 @@ def test_hashing_needs_no_numpy(tmp_path):
     assert run.stdout.split() == [digest([1, {"a": {2, "b"}}])]
 
 
+KEPT_OUT = """
+import {loaded}
+import threading
+from nerv.caching.contents import digest, function_digest
+
+def closing_over(value):
+    def inner():
+        return value
+    return inner
+
+deep = closing_over({{"deep": closing_over(1)}})
+for value in ({{"a": [1, 2.0]}}, {{1: {{"b"}}, "x": None}}, closing_over(7), deep, dict):
+    print(digest(value))
+for value in (threading.Lock(), {{"lock": threading.Lock()}}, closing_over(threading.Lock())):
+    try:
+        print("hashed", digest(value))
+    except TypeError as error:
+        print(error)
+"""
+
+
+def test_a_digest_is_the_same_whoever_has_taught_pickle_to_take_more(tmp_path):
+    """dill takes the place of whom pickle leaves dicts, functions and classes to, and pickles locks."""
+    runs = [run_command([sys.executable, "-c", KEPT_OUT.format(loaded=one)], tmp_path, 60) for one in ("sys", "dill")]
+    plain, taught = (run.stdout.splitlines() for run in runs)
+    assert plain == taught
+    assert plain[-3:] == ["cannot pickle '_thread.lock' object"] * 3
+
+
 def test_joblib_is_loaded_by_the_first_digest_only(tmp_path):
     code = "import sys, nerv; nerv.Cache(); import nerv.caching.keys; print('joblib' in sys.modules)"
     assert run_command([sys.executable, "-c", code], REPOSITORY, 60).stdout == "False\n"

@@ -24,6 +24,9 @@ that have one digest."""
 _ORDERED: Final = frozenset({str, int, bytes})
 """Types whose values have one order among themselves; floats haven't, with a NaN among them."""
 
+_SAVED_BY: Final = {dict: "save_dict", FunctionType: "save_global", type: "save_type"}
+"""Whom Python's own pickler leaves these types to; dill takes their places, and does it in another way."""
+
 _LRU: Final = type(functools.lru_cache(lambda: None))
 
 
@@ -110,6 +113,7 @@ def _hasher(*, with_numpy: bool) -> Any:
     base = hashing.NumpyHasher if with_numpy else hashing.Hasher
     # Others, such as dill, teach Python's own pickler to take more: what is hashed mustn't depend on who is loaded.
     known = {kind: save for kind, save in base.dispatch.items() if save.__module__ in ("pickle", "joblib.hashing")}
+    known |= {kind: getattr(base, name) for kind, name in _SAVED_BY.items() if kind not in known}
     return type("Contents", (_StandIns, base), {"dispatch": known})
 
 
