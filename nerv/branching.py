@@ -75,8 +75,8 @@ class Branching(TaskStates):
             self.saga.grown([first + place for place, rule in enumerate(seed.rules) if rule == ALL_FINISHED])
             self._floor = self.saga.floor
 
-    def own_dependents(self) -> list[list[int]]:
-        """Who needs whom, in a list of its own; those in it may be the workflow's."""
+    def own_dependents(self) -> list[Any]:
+        """Who needs whom, in a list of its own: lists of added tasks, tuples of the workflow's."""
         if self._dependents is self.graph.dependents:
             self._dependents = list(self._dependents)
         return self._dependents

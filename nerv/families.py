@@ -245,7 +245,7 @@ class Families:
         scheduler, first, dependents = self._scheduler, family.first, self._scheduler.own_dependents()
         dependents.extend([] for _ in range(family.count))
         for needed in {need for needs in all_needs for need in needs if need >= 0}:
-            dependents[needed] = [*dependents[needed]]  # the list may be the workflow's own
+            dependents[needed] = [*dependents[needed]]  # it may be the workflow's own tuple
         for number, needs in zip(family.numbers, all_needs, strict=True):
             for need in needs:
                 needed = first + ~need if need < 0 else need

@@ -42,7 +42,7 @@ class Graph:
         self.order = self._topological() if order is None else order
 
     @cached_property
-    def dependents(self) -> list[list[int]]:
+    def dependents(self) -> list[Sequence[int]]:
         """For each task the numbers of those that need it."""
         with without_garbage_collection():
             return _turned(self.dependencies)
@@ -140,13 +140,13 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _turned(dependencies: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The edges the other way round."""
+def _turned(dependencies: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """The edges the other way round; in tuples, as the garbage collector doesn't come back to those of numbers."""
     dependents: list[list[int]] = [[] for _ in dependencies]
     for task, needs in enumerate(dependencies):
         for need in needs:
             dependents[need].append(task)
-    return dependents
+    return list(map(tuple, dependents))
 
 
 def rank(priority: int, height: int, number: int) -> int:

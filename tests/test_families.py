@@ -308,7 +308,7 @@ def test_who_records_say_was_added_waits_for_what_runs_again(how):
 
 def test_what_several_of_them_need_lets_all_of_them_go_on():
     one = Grown("- - b")
-    dependents = [needs.copy() for needs in one.scheduler.graph.dependents]
+    dependents = one.scheduler.graph.dependents.copy()
     one.grow(0, 3, needs=[[1], [1], [1, ~0]])
     assert one.scheduler.own_dependents()[1] == [2, 3, 4, 5]
     assert one.scheduler.graph.dependents == dependents
@@ -529,7 +529,7 @@ def test_what_cleanup_has_added_after_a_stop_is_not_stopped_by_a_failure_in_it()
 def test_what_belongs_to_the_workflow_is_not_changed_by_what_an_execution_adds():
     one = Grown("- a", "ca")
     graph, rules = one.scheduler.graph, one.scheduler.rules
-    ranks, dependents = graph.ranks.copy(), [needs.copy() for needs in graph.dependents]
+    ranks, dependents = graph.ranks.copy(), graph.dependents.copy()
     one.grow(needs=[[], [0, ~0], [1]])
     one.grow(2)
     one.families.grow(2, one.seed(1), 1.0, parted=False)

@@ -42,7 +42,7 @@ def test_a_graph_knows_its_edges_both_ways():
     graph = graph_of(DIAMOND)
     assert len(graph) == 4
     assert [list(needs) for needs in graph.dependencies] == [[], [0], [0], [1, 2]]
-    assert graph.dependents == [[1, 2], [3], [3], []]
+    assert graph.dependents == [(1, 2), (3,), (3,), ()]
     assert graph.in_degrees == [0, 1, 1, 2]
 
 
@@ -69,7 +69,7 @@ def test_every_graph_is_ordered_with_each_task_after_what_it_needs():
         assert sorted(place) == list(range(len(needs)))
         assert all(place[need] < place[task] for task, before in enumerate(needs) for need in before)
         dependents = [[t for t, before in enumerate(needs) if task in before] for task in range(len(needs))]
-        assert graph.dependents == dependents
+        assert graph.dependents == list(map(tuple, dependents))
         assert graph.in_degrees == [len(before) for before in needs]
 
 

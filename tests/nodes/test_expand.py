@@ -355,4 +355,4 @@ def test_a_workflow_runs_twice_and_isnt_changed_by_what_was_added():
     assert [run(workflow)["after"], run(workflow)["after"]] == [6, 6]
     assert workflow.fingerprint == before
     assert len(workflow) == 2
-    assert workflow.numbers.dependents == [[1], []]
+    assert workflow.numbers.dependents == [(1,), ()]
