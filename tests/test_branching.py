@@ -51,6 +51,13 @@ def test_a_join_waits_for_the_branch_that_was_taken():
     assert run.scheduler.status.name == "COMPLETED"
 
 
+def test_a_branch_that_is_not_taken_never_is_ready_though_it_needs_more_than_who_routes():
+    run = Run("- - ab").started()
+    run.take()
+    run.scheduler.routed(0, 2.0, [2])
+    assert str(run) == "CPS b"
+
+
 def test_a_join_none_of_whose_branches_was_taken_is_dead_and_so_is_what_needs_it():
     run = Run("- a a bc d d", "cccccf").started()
     run.take()
