@@ -5,6 +5,7 @@ import gc
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import warnings
@@ -437,20 +438,29 @@ def interrupted(code, *, again_after=None):
     With `again_after` it gets a second one when it has said that.
     """
     command = [sys.executable, "-c", INTERRUPTED + textwrap.dedent(code)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=environment(), start_new_session=True) as process:
+    options = {"text": True, "env": environment(), "start_new_session": True}
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, **options) as process,
+    ):
         try:
             said = []
             for word in filter(None, ["ready", again_after]):
                 while word not in said:
                     line = process.stdout.readline()
-                    assert line, process.stderr.read()
+                    assert line, _all_of(complaints)
                     said.append(line.strip())
                 process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=PATIENCE)
+            said += process.stdout.read().splitlines()  # `communicate` would lose what `readline` has read ahead
+            process.wait(PATIENCE)
         finally:
             process.kill()
-    return said + out.splitlines(), err, process.returncode
+        return said, _all_of(complaints), process.returncode
+
+
+def _all_of(file):
+    file.seek(0)
+    return file.read()
 
 
 def test_ctrl_c_lets_what_runs_end_within_grace_and_starts_nothing_more():
