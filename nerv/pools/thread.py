@@ -8,7 +8,9 @@ not waking one leaves blocking tasks in a queue. So:
 - If nobody is working, one worker is woken at once.
 - If more is ready, one idle worker becomes the **stand-by**: it looks every `PATIENCE` seconds whether calls still get
   finished. If none was, ready tasks are held up by a long or blocking one: the stand-by takes the next itself, and
-  its first act is to appoint another.
+  its first act is to appoint another. A look that comes late proves nothing: a thread of the user's that never rests,
+  such as one that asks for the progress over and over, keeps workers from finishing as well. Several workers on short
+  tasks beside such a thread would wait for it at each task, a hundred times longer than a task takes (measured).
 - Having seen such a stall, the pool wakes a worker for every ready task from then on, until a call turns out short
   again. So a wide step of blocking tasks starts together, and short tasks never pay for it.
 
@@ -37,6 +39,13 @@ from nerv.tasks import TaskDef
 PATIENCE: Final = 0.0002
 """Seconds that ready calls may wait without any call being finished before one more worker is used. Measured: at 0.2 ms
 the makespan of blocking tasks stays within 1% of the bound and no-ops never see a second worker."""
+
+LATE: Final = 5 * PATIENCE
+"""Seconds after which a look comes late: another thread kept the interpreter (it gives way every 5 ms only), from the
+workers too, so that nothing was finished says little."""
+
+EXCUSES: Final = 3
+"""Late looks in a row that may find nothing finished. With more, calls are long whoever else is busy."""
 
 LAST_WORD: Final = 0.5
 """Seconds that threads with nothing to do are given to end, however little patience there is with those that have."""
@@ -218,13 +227,19 @@ class ThreadPool:
     def _stand_by(self, worker: Worker) -> None:
         """Look after ready calls until they stand still (it is called up then) or are no more, or somebody calls it."""
         source = self.source
+        excuses = 0
         while not (worker.called or worker.dismissed):
-            seen = self.finished
+            seen, began = self.finished, monotonic()
             if worker.gate.acquire(timeout=PATIENCE):
                 continue
             self.looks += 1
-            if self.finished != seen and source.waiting(self):
-                continue
+            if source.waiting(self):
+                if self.finished != seen:
+                    excuses = 0
+                    continue
+                if excuses < EXCUSES and monotonic() - began > LATE:
+                    excuses += 1
+                    continue
             with source.lock:
                 if self._standby is not worker:
                     continue

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from unittest import mock
 
 import pytest
 
@@ -186,6 +187,34 @@ def test_who_is_called_up_while_still_asleep_as_stand_by_comes_once(monkeypatch)
         assert desk.asked.acquire(timeout=PATIENCE)
     desk.pool.close(PATIENCE)
     assert desk.asks == 2, "each came once, though the gate of one was opened twice"
+
+
+class Gate:
+    """Never opened; each wait of the stand-by takes so long, by a clock of its own. Calls end during the first few."""
+
+    def __init__(self, pool, takes, busy=0):
+        self.pool, self.takes, self.busy, self.now = pool, takes, busy, 0.0
+
+    def acquire(self, timeout):
+        self.now += max(timeout, self.takes)
+        self.pool.finished += self.pool.looks < self.busy
+        return False
+
+
+@pytest.mark.parametrize(
+    ("takes", "busy", "looks"),
+    [(0, 0, 1), (thread_pool.LATE * 2, 0, 1 + thread_pool.EXCUSES), (thread_pool.LATE * 2, 7, 8 + thread_pool.EXCUSES)],
+)
+def test_a_look_that_comes_late_is_no_proof_that_calls_stand_still(monkeypatch, takes, busy, looks):
+    """Somebody who never rests keeps the interpreter from the workers too; another worker would only wait as well."""
+    pool = ThreadPool("thread", 4)
+    pool.bind(mock.Mock(lock=threading.RLock(), waiting=lambda _: True))
+    pool._standby = worker = thread_pool.Worker(pool)
+    worker.standing_by = pool.attended = True
+    worker.gate = gate = Gate(pool, takes, busy)
+    monkeypatch.setattr(thread_pool, "monotonic", lambda: gate.now)
+    pool._stand_by(worker)
+    assert (worker.called, pool.looks) == (True, looks)
 
 
 # ---- nobody is awake for nothing -------------------------------------------------------------------------------------
