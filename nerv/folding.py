@@ -15,7 +15,7 @@ state from moment to moment: it files each record where questions will look for 
 - What happened to the execution itself is a short list of `Head`s.
 
 Records are filed by the `STRIDE`: what all of them have in common is done for all at once, by functions that loop in C,
-and one statement is left to do for each. What only some questions need (ids' numbers, checkpoints) is filed when the
+and two statements are left to do for each. What only some questions need (ids' numbers, checkpoints) is filed when the
 first of these is asked.
 
 So a moment is a number, `seq`: a view of one, the newest or any other, is made in some microseconds and stays what it

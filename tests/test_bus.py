@@ -847,19 +847,24 @@ def test_a_logging_filter_that_raises_hurts_nobody(bus, capsys):
     assert "no logging today" in capsys.readouterr().err
 
 
-def test_a_result_that_can_not_be_shown_is_left_out(bus):
+def test_a_result_that_can_not_be_shown_is_left_out(bus, caplog):
+    asked = []
+
     class Broken(dict):
         def __getitem__(self, key):
+            asked.append(key)
             raise RuntimeError("can't be decoded")
 
     ear = Ear()
     bus.subscribe(ANY, ear)
     play = Play(bus)
-    play.log.values = Broken()
+    play.log.values = Broken(a=7)
     play.add(DONE, 0).add(STARTED, 1)
     assert play.flush()
     assert ear.types == ["TASK_COMPLETED", "TASK_STARTED"]
     assert ear.data[0] == {}
+    assert asked == ["a"], "it is decoded once, though it fails"
+    assert "the result in the event e1:1 can't be shown" in caplog.text
     assert [event.data for event in bus.get_history()] == [{}, {}]
 
 

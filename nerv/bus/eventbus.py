@@ -15,7 +15,7 @@ from typing import Any
 
 import blinker
 
-from nerv.bus.history import NAMES, History, Track, shown
+from nerv.bus.history import NAMES, History, Track, shown, without_result
 from nerv.bus.receivers import Job, Receiver, is_coroutine, label
 from nerv.bus.signals import Listeners, Subscription
 from nerv.bus.threads import Delivery, HandlerThread
@@ -316,7 +316,7 @@ class EventBus:
                 try:
                     event = log.shown(page, record, seq)
                 except Exception:  # noqa: BLE001  (results may be decoded when first needed, by user code)
-                    event = shown(log, seq)
+                    event = without_result(log, seq)
                 self._give(calls if since is None else _among(calls, since), event)
             if followers:
                 self._follow()

@@ -236,10 +236,13 @@ def shown(log: EventLog, seq: int, kept: Event | None = None) -> Event:
     try:
         return log.event(seq)
     except Exception:  # noqa: BLE001  (results may be decoded when first needed, by user code)
-        if kept is not None and not log.has(seq):
-            return kept
-        _log.exception("the result in the event %s:%s can't be shown", log.execution_id, seq)
-        return log.event(seq, with_result=False)
+        return kept if kept is not None and not log.has(seq) else without_result(log, seq)
+
+
+def without_result(log: EventLog, seq: int) -> Event:
+    """An event whose result has just raised when it was asked for; that is logged."""
+    _log.exception("the result in the event %s:%s can't be shown", log.execution_id, seq)
+    return log.event(seq, with_result=False)
 
 
 def _entry(log: EventLog, number: int, seq: int, show: Callable[[], Event]) -> Entry:
